@@ -1,0 +1,254 @@
+"""N modules of one class in one kernel, and one optimiser row for each.
+
+A user writes an ordinary ``nn.Module`` for one; a :class:`Population` holds the parameters of N of
+them as one matrix ``[N, P]`` and maps a method over its rows. Moments, step counts, clipping and
+the guard against non-finite gradients are per row, so that no row ever feels another.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils import _pytree as pytree
+
+from dnicomm.core.optimizers import RowOptimizer, clip_rows
+
+
+class _Method(nn.Module):
+    """Gives ``functional_call``, which only knows ``forward``, any method of a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, method: str, *args: Any) -> Any:
+        return getattr(self.module, method)(*args)
+
+
+@dataclass
+class Rows:
+    """Some members of a population, gathered once for everything computed in a window.
+
+    ``parameters`` ``[n, P]`` is a leaf: its ``.grad`` is what a backward pass found. Gathering
+    inside the graph instead would cost a dense gradient of the whole population at each use.
+    """
+
+    index: Tensor | None  # [n] int64 into the population; None: all, in order
+    parameters: Tensor  # [n, P]
+    buffers: dict[str, Tensor]  # [n, ...] each
+
+    def take(self, positions: Tensor) -> Rows:
+        """The rows at ``positions`` ``[k]`` of these, still connected to this leaf."""
+        return Rows(
+            None if self.index is None else self.index[positions],
+            self.parameters[positions],
+            {name: buffer[positions] for name, buffer in self.buffers.items()},
+        )
+
+
+class Population:
+    """``N`` independent modules of one class and configuration, stacked.
+
+    Args:
+        modules: the members; equal in structure, each with its own values.
+        optimizer: row-wise optimiser; None for a population that never learns.
+
+    Raises:
+        ValueError: if there is no module, or two differ in their parameters' names or shapes.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], optimizer: RowOptimizer | None = None):
+        if not modules:
+            raise ValueError("a population needs at least one module")
+        described = [[(k, v.shape) for k, v in m.named_parameters()] for m in modules]
+        if any(other != described[0] for other in described):
+            raise ValueError("the modules of a population must have equal parameters")
+        self.size = len(modules)
+        self.optimizer = optimizer
+        self._method = _Method(copy.deepcopy(modules[0]))
+        self._names = [f"module.{name}" for name, _ in described[0]]
+        self._shapes = [shape for _, shape in described[0]]
+        self._sizes = [shape.numel() for shape in self._shapes]
+        self.parameters = torch.stack(
+            [torch.cat([p.detach().flatten() for p in m.parameters()] or [torch.zeros(0)])
+             for m in modules]
+        )  # fmt: skip  # [N, P]
+        stacked = zip(*(m.named_buffers() for m in modules), strict=True)
+        self.buffers = {
+            f"module.{row[0][0]}": torch.stack([buffer.detach() for _, buffer in row])
+            for row in stacked
+        }
+        self.slots = {} if optimizer is None else optimizer.init(self.parameters)
+        self.updates = torch.zeros(self.size, dtype=torch.int64)  # steps taken, by row
+        self.skipped = torch.zeros(self.size, dtype=torch.int64)  # steps refused: not finite
+
+    @property
+    def template(self) -> nn.Module:
+        """A member to ask about structure; its own parameter values mean nothing."""
+        module = self._method.module
+        assert isinstance(module, nn.Module)
+        return module
+
+    def to(self, device: torch.device) -> Population:
+        """Move everything to ``device``, in place."""
+        self._method.to(device)
+        self.parameters = self.parameters.to(device)
+        self.buffers = {k: v.to(device) for k, v in self.buffers.items()}
+        self.slots = {k: v.to(device) for k, v in self.slots.items()}
+        self.updates, self.skipped = self.updates.to(device), self.skipped.to(device)
+        return self
+
+    # -- computing ----------------------------------------------------------------------------
+
+    def rows(self, index: Tensor | None = None, requires_grad: bool = True) -> Rows:
+        """Gather members as leaf parameters (``index`` ``[n]`` int64; None: all)."""
+        if index is None:
+            parameters = self.parameters.detach()
+            buffers = {k: v.clone() for k, v in self.buffers.items()}
+        else:
+            parameters = self.parameters[index]
+            buffers = {k: v[index] for k, v in self.buffers.items()}
+        return Rows(index, parameters.requires_grad_(requires_grad), buffers)
+
+    def call(self, rows: Rows, method: str, *args: Any) -> Any:
+        """``method`` of every row at once.
+
+        Args:
+            args: pytrees of tensors ``[n, ...]``; what is not a tensor goes to each row as it is.
+
+        Returns:
+            The method's result with ``[n, ...]`` in place of each tensor. Buffers that the method
+            changed are in ``rows.buffers``.
+        """
+        leaves, spec = pytree.tree_flatten(args)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        result_leaves: list[Any] = []
+        result_spec: list[pytree.TreeSpec] = []
+
+        def one(
+            parameters: list[Tensor], buffers: list[Tensor], *given: Tensor
+        ) -> tuple[Tensor, ...]:
+            values = dict(zip(self._names, parameters, strict=True))
+            values.update(zip(rows.buffers, buffers, strict=True))
+            tensors = iter(given)
+            filled = [next(tensors) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            own = pytree.tree_unflatten(filled, spec)
+            result = functional_call(self._method, values, (method, *own), strict=False)
+            # the structure is the same for every row, so it may leave the map on the side
+            result_leaves[:], out = pytree.tree_flatten(result)
+            result_spec[:] = [out]
+            # a buffer updated in place is returned too: under the map it is another tensor
+            changed = [values[name] for name in rows.buffers]
+            return (*(leaf for leaf in result_leaves if isinstance(leaf, Tensor)), *changed)
+
+        parameters = self._views(rows.parameters)
+        buffers = list(rows.buffers.values())
+        if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
+            first = one(
+                [p[0] for p in parameters], [b[0] for b in buffers], *(t[0] for t in tensors)
+            )
+            mapped = tuple(value.unsqueeze(0) for value in first)
+        else:
+            mapped = vmap(one, randomness="different")(parameters, buffers, *tensors)
+        count = len(mapped) - len(buffers)
+        rows.buffers = dict(zip(rows.buffers, mapped[count:], strict=True))
+        outputs = iter(mapped[:count])
+        filled = [next(outputs) if isinstance(leaf, Tensor) else leaf for leaf in result_leaves]
+        return pytree.tree_unflatten(filled, result_spec[0])
+
+    def _views(self, parameters: Tensor) -> list[Tensor]:
+        # one split, whose backward is one concatenation
+        parts = parameters.split(self._sizes, dim=1)
+        return [p.view(len(parameters), *s) for p, s in zip(parts, self._shapes, strict=True)]
+
+    # -- learning -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(
+        self, rows: Rows, gradient: Tensor | None = None, live: Tensor | None = None
+    ) -> Tensor:
+        """One optimiser step of the gathered rows, scattered back; buffers are kept too.
+
+        A row whose gradient is not finite is left as it was, and counted in ``skipped``.
+
+        Args:
+            gradient: ``[n, P]``; None: ``rows.parameters.grad``.
+            live: ``[n]`` bool, rows that have something to learn; None: all.
+
+        Returns:
+            Norm of each row's gradient before clipping, ``[n]``.
+        """
+        assert self.optimizer is not None, "this population has no optimiser"
+        if gradient is None:
+            gradient = rows.parameters.grad
+        if gradient is None:
+            gradient = torch.zeros_like(rows.parameters)
+        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)  # [n, 1]
+        finite = torch.isfinite(norm)
+        due = torch.ones_like(finite) if live is None else live[:, None]
+        good = finite & due
+        gradient = torch.where(good, gradient, 0.0)
+        gradient = clip_rows(gradient, norm.nan_to_num(0.0, 0.0), self.optimizer.clip)
+        weight = good.to(gradient.dtype)
+        old = rows.parameters.detach()
+        if rows.index is None:
+            self.parameters.copy_(self.optimizer.step(old, gradient, self.slots, weight))
+            self.updates += good[:, 0]
+            self.skipped += (due & ~finite)[:, 0]
+        else:
+            slots = {name: slot[rows.index] for name, slot in self.slots.items()}
+            self.parameters[rows.index] = self.optimizer.step(old, gradient, slots, weight)
+            for name, slot in slots.items():
+                self.slots[name][rows.index] = slot
+            self.updates[rows.index] += good[:, 0]
+            self.skipped[rows.index] += (due & ~finite)[:, 0]
+        self.keep_buffers(rows)
+        return norm[:, 0]
+
+    @torch.no_grad()
+    def keep_buffers(self, rows: Rows) -> None:
+        """Scatter the gathered rows' buffers back; what is not finite is left as it was."""
+        for name, buffer in rows.buffers.items():
+            old = self.buffers[name] if rows.index is None else self.buffers[name][rows.index]
+            new = torch.where(torch.isfinite(buffer), buffer.detach(), old)
+            if rows.index is None:
+                self.buffers[name] = new
+            else:
+                self.buffers[name][rows.index] = new
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything to keep in a checkpoint, by name; the tensors themselves, not copies."""
+        kept = {"parameters": self.parameters, "updates": self.updates, "skipped": self.skipped}
+        kept |= {f"slot.{name}": slot for name, slot in self.slots.items()}
+        return kept | {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take the values of :meth:`tensors` back.
+
+        Raises:
+            ValueError: if a name is missing or a shape differs.
+        """
+        for name, own in self.tensors().items():
+            if name not in tensors or tensors[name].shape != own.shape:
+                found = "missing" if name not in tensors else f"{tuple(tensors[name].shape)}"
+                raise ValueError(f"{name}: expected {tuple(own.shape)}, {found}")
+            own.copy_(tensors[name])
+
+    def module(self, row: int) -> nn.Module:
+        """Member ``row`` as an ordinary module with a copy of its parameters and buffers."""
+        member = copy.deepcopy(self.template)
+        values = dict(zip(self._names, self._views(self.parameters), strict=True)) | self.buffers
+        state = {
+            name.removeprefix("module."): v[row].detach().clone() for name, v in values.items()
+        }
+        member.load_state_dict(state, strict=False)
+        return member

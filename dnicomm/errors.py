@@ -1,0 +1,22 @@
+"""The one exception for what a user can put right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a configuration, a plug-in or a file: one clear message, exit code 2.
+
+    The message says what is wrong, where, and what is allowed; the command line prints it
+    without a traceback.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'x'? Known: x, y."`` for messages about an unknown name."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+    return f"{hint} Known: {', '.join(known) or 'none'}."
