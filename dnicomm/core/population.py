@@ -14,21 +14,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from dnicomm.core.optimizers import RowOptimizer, clip_rows
 
 
-class _Method(nn.Module):
-    """Gives ``functional_call``, which only knows ``forward``, any method of a module."""
+class _Template:
+    """A module whose parameters and buffers are lent to it for one call.
+
+    What ``torch.func.functional_call`` does, for any method and with the places looked up once:
+    for small modules the looking up costs more than the computing.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
         self.module = module
+        self.places: list[tuple[dict[str, Any], str]] = []
+        for names, of in ((module.named_parameters(), "_parameters"),
+                          (module.named_buffers(), "_buffers")):  # fmt: skip
+            for name, _ in names:
+                owner, _, leaf = name.rpartition(".")
+                self.places.append((getattr(module.get_submodule(owner), of), leaf))
 
-    def forward(self, method: str, *args: Any) -> Any:
-        return getattr(self.module, method)(*args)
+    def call(self, values: Sequence[Tensor], method: str, args: Sequence[Any]) -> tuple[Any, list]:
+        """The method's result, and ``values`` as they are afterwards (buffers may change)."""
+        own = [place[name] for place, name in self.places]
+        for (place, name), value in zip(self.places, values, strict=True):
+            place[name] = value
+        try:
+            result = getattr(self.module, method)(*args)
+            after = [place[name] for place, name in self.places]
+        finally:
+            for (place, name), value in zip(self.places, own, strict=True):
+                place[name] = value
+        return result, after
 
 
 @dataclass
@@ -71,8 +90,8 @@ class Population:
             raise ValueError("the modules of a population must have equal parameters")
         self.size = len(modules)
         self.optimizer = optimizer
-        self._method = _Method(copy.deepcopy(modules[0]))
-        self._names = [f"module.{name}" for name, _ in described[0]]
+        self._template = _Template(copy.deepcopy(modules[0]))
+        self._names = [name for name, _ in described[0]]
         self._shapes = [shape for _, shape in described[0]]
         self._sizes = [shape.numel() for shape in self._shapes]
         self.parameters = torch.stack(
@@ -81,7 +100,7 @@ class Population:
         )  # fmt: skip  # [N, P]
         stacked = zip(*(m.named_buffers() for m in modules), strict=True)
         self.buffers = {
-            f"module.{row[0][0]}": torch.stack([buffer.detach() for _, buffer in row])
+            row[0][0]: torch.stack([buffer.detach() for _, buffer in row])
             for row in stacked
         }
         self.slots = {} if optimizer is None else optimizer.init(self.parameters)
@@ -91,13 +110,11 @@ class Population:
     @property
     def template(self) -> nn.Module:
         """A member to ask about structure; its own parameter values mean nothing."""
-        module = self._method.module
-        assert isinstance(module, nn.Module)
-        return module
+        return self._template.module
 
     def to(self, device: torch.device) -> Population:
         """Move everything to ``device``, in place."""
-        self._method.to(device)
+        self._template.module.to(device)
         self.parameters = self.parameters.to(device)
         self.buffers = {k: v.to(device) for k, v in self.buffers.items()}
         self.slots = {k: v.to(device) for k, v in self.slots.items()}
@@ -131,35 +148,29 @@ class Population:
         result_leaves: list[Any] = []
         result_spec: list[pytree.TreeSpec] = []
 
-        def one(
-            parameters: list[Tensor], buffers: list[Tensor], *given: Tensor
-        ) -> tuple[Tensor, ...]:
-            values = dict(zip(self._names, parameters, strict=True))
-            values.update(zip(rows.buffers, buffers, strict=True))
+        count = len(self._names)
+
+        def one(values: list[Tensor], *given: Tensor) -> tuple[Tensor, ...]:
             tensors = iter(given)
             filled = [next(tensors) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
             own = pytree.tree_unflatten(filled, spec)
-            result = functional_call(self._method, values, (method, *own), strict=False)
+            result, after = self._template.call(values, method, own)
             # the structure is the same for every row, so it may leave the map on the side
             result_leaves[:], out = pytree.tree_flatten(result)
             result_spec[:] = [out]
             # a buffer updated in place is returned too: under the map it is another tensor
-            changed = [values[name] for name in rows.buffers]
-            return (*(leaf for leaf in result_leaves if isinstance(leaf, Tensor)), *changed)
+            return (*(leaf for leaf in result_leaves if isinstance(leaf, Tensor)), *after[count:])
 
-        parameters = self._views(rows.parameters)
-        buffers = list(rows.buffers.values())
+        values = [*self._views(rows.parameters), *rows.buffers.values()]
         if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
-            first = one(
-                [p[0] for p in parameters], [b[0] for b in buffers], *(t[0] for t in tensors)
-            )
-            mapped = tuple(value.unsqueeze(0) for value in first)
+            alone = one([v[0] for v in values], *(t[0] for t in tensors))
+            mapped = tuple(value.unsqueeze(0) for value in alone)
         else:
-            mapped = vmap(one, randomness="different")(parameters, buffers, *tensors)
-        count = len(mapped) - len(buffers)
-        rows.buffers = dict(zip(rows.buffers, mapped[count:], strict=True))
-        outputs = iter(mapped[:count])
-        filled = [next(outputs) if isinstance(leaf, Tensor) else leaf for leaf in result_leaves]
+            mapped = vmap(one, randomness="different")(values, *tensors)
+        split = len(mapped) - len(rows.buffers)
+        rows.buffers = dict(zip(rows.buffers, mapped[split:], strict=True))
+        returned = iter(mapped[:split])
+        filled = [next(returned) if isinstance(leaf, Tensor) else leaf for leaf in result_leaves]
         return pytree.tree_unflatten(filled, result_spec[0])
 
     def _views(self, parameters: Tensor) -> list[Tensor]:

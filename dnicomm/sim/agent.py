@@ -1,0 +1,109 @@
+"""The contract of an agent: one ``nn.Module`` with a tick, an initial state and a loss.
+
+An agent is written for itself alone: batched over the ``B`` worlds it lives in, never over other
+agents. The engine stacks equal agents into a population and maps their methods over its rows
+(``torch.func.vmap``), so a method may use any torch operation that vmap can batch, and must not
+branch in Python on the values of tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+State = Any  # a pytree of tensors [B, ...]; an agent without memory uses ()
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """What an environment and a topology ask of one agent. Equal specs can share a population."""
+
+    observation_shape: tuple[int, ...]  # of one observation, without the worlds
+    action_size: int  # logits of a discrete action or numbers of a continuous one; 0: does not act
+    discrete: bool  # whether the action is an index
+    message_size: int  # D, the length of the vector it sends
+    num_inputs: int  # K, channels that end at it
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in one observation."""
+        size = 1
+        for n in self.observation_shape:
+            size *= n
+        return size
+
+    @property
+    def input_size(self) -> int:
+        """Numbers in a flat observation and ``Inbox.flat()`` together."""
+        return self.observation_size + self.num_inputs * (self.message_size + 1)
+
+
+class Inbox(NamedTuple):
+    """The latest message of each channel that ends at an agent."""
+
+    messages: Tensor  # [B, K, D], zero where there is none
+    mask: Tensor  # [B, K] bool: has a message arrived since the episode began
+    age: Tensor  # [B, K] world time since it was sent; 0 where there is none
+
+    def flat(self) -> Tensor:
+        """Messages and mask side by side, ``[B, K * (D + 1)]``."""
+        messages = self.messages.flatten(-2)
+        return torch.cat([messages, self.mask.to(messages.dtype)], -1)
+
+
+class TickOutput(NamedTuple):
+    """What an agent gives back at a tick."""
+
+    action: Tensor  # [B, action_size] logits, target output, or mean of a continuous action
+    message: Tensor  # [B, D], before normalisation
+    state: State = ()
+    value: Tensor | None = None  # [B] expected return, for agents that learn from rewards
+
+
+class Outcome(NamedTuple):
+    """What is known about a tick when its window ends; what an environment lacks is zero."""
+
+    label: Tensor  # [B] int64, -1 where there is no label
+    action: Tensor  # [B] int64 or [B, action_size]: what the agent did
+    returns: Tensor  # [B] discounted reward from this tick on (γ per unit of world time)
+
+
+class Agent(nn.Module):
+    """Base class of agents; a subclass writes ``tick`` and, if it has memory, ``initial_state``.
+
+    Args:
+        spec: what the environment asks; sizes for the first and last layers.
+    """
+
+    def __init__(self, spec: AgentSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def initial_state(self, num_worlds: int) -> State:
+        """State before the first tick of an episode, a pytree of ``[B, ...]``; default ``()``."""
+        return ()
+
+    def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
+        """One activation.
+
+        Args:
+            observation: ``[B, *observation_shape]`` float.
+            inbox: messages that have arrived, ``[B, K, D]``.
+            state: what the previous tick returned.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no tick(observation, inbox, state)")
+
+    def loss(self, output: TickOutput, outcome: Outcome) -> Tensor:
+        """Loss of one tick in each world, ``[B]``; default: cross-entropy with the label.
+
+        Worlds without a label count as zero.
+        """
+        if output.action.shape[-1] == 0:
+            return torch.zeros_like(outcome.returns)
+        known = outcome.label >= 0
+        loss = F.cross_entropy(output.action, outcome.label.clamp(min=0), reduction="none")
+        return torch.where(known, loss, torch.zeros_like(loss))  # [B]

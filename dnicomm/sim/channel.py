@@ -1,0 +1,181 @@
+"""Channels: what happens to a message between sending and arrival.
+
+A message sent at ``t`` with delay ``d`` arrives at ``t + 1 + d``. Distortions act on the value
+only; gradients pass them unchanged (straight-through).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dnicomm.errors import UserError
+
+
+class Channel:
+    """A perfect channel, and the base class of the others; override what differs."""
+
+    def delays(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Delay in world time of messages sent at times ``0 … count - 1``; at least 0."""
+        return np.zeros(count, dtype=np.int64)
+
+    def lost(self, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Which messages never arrive, by time and world ``[count, B]``; None: none."""
+        return None
+
+    def distort(self, message: Tensor, rng: np.random.Generator) -> Tensor:
+        """What arrives of ``message`` ``[B, D]`` (detached), ``[B, D]``."""
+        return message
+
+    @property
+    def distorts(self) -> bool:
+        """Whether ``distort`` does anything."""
+        return type(self).distort is not Channel.distort
+
+
+def _number(key: str, value: object, allowed: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"channel.{key}={value}: must be {allowed}")
+    return value
+
+
+@dataclass(frozen=True)
+class Delay(Channel):
+    """A delay drawn uniformly from ``low … high``, both included; fixed if ``high`` is left out.
+
+    Args:
+        low: smallest delay, world time.
+        high: largest delay; None: ``low``.
+    """
+
+    low: int = 0
+    high: int | None = None
+
+    def __post_init__(self) -> None:
+        allowed = "a whole number of at least 0, or [low, high] with low <= high"
+        shown = self.low if self.high is None else [self.low, self.high]
+        for value in (self.low, self.low if self.high is None else self.high):
+            if isinstance(value, bool) or not isinstance(value, int) or value < self.low:
+                raise UserError(f"channel.delay={shown}: must be {allowed}")
+        if self.low < 0:
+            raise UserError(f"channel.delay={shown}: must be {allowed}")
+
+    def delays(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        high = self.low if self.high is None else self.high
+        return rng.integers(self.low, high + 1, size=count)
+
+
+@dataclass(frozen=True)
+class Drop(Channel):
+    """Each message is lost in each world with probability ``share``."""
+
+    share: float
+
+    def __post_init__(self) -> None:
+        allowed = "a share from 0 to 1"
+        if not 0 <= _number("drop", self.share, allowed) <= 1:
+            raise UserError(f"channel.drop={self.share}: must be {allowed}")
+
+    def lost(self, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        return rng.random(shape) < self.share if self.share > 0 else None
+
+
+@dataclass(frozen=True)
+class Noise(Channel):
+    """Gaussian noise of standard deviation ``std`` on every number of a message."""
+
+    std: float
+
+    def __post_init__(self) -> None:
+        allowed = "a standard deviation of at least 0"
+        if _number("noise", self.std, allowed) < 0:
+            raise UserError(f"channel.noise={self.std}: must be {allowed}")
+
+    def distort(self, message: Tensor, rng: np.random.Generator) -> Tensor:
+        noise = rng.standard_normal(tuple(message.shape), dtype=np.float32)
+        return message + self.std * torch.from_numpy(noise).to(message.device, message.dtype)
+
+
+@dataclass(frozen=True)
+class Quantise(Channel):
+    """Rounds each number to one of ``2 ** bits`` levels between the message's least and largest."""
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 16:
+            raise UserError(f"channel.quantise={self.bits}: must be 1 to 16 bits a number, or null")
+
+    def distort(self, message: Tensor, rng: np.random.Generator) -> Tensor:
+        low = message.amin(-1, keepdim=True)
+        step = (message.amax(-1, keepdim=True) - low) / (2**self.bits - 1)
+        return low + (((message - low) / step.clamp(min=1e-12)).round() * step)
+
+
+@dataclass(frozen=True)
+class Chain(Channel):
+    """Channels one after another: delays add up, a message lost in one is lost."""
+
+    links: tuple[Channel, ...] = field(default=())
+
+    def delays(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        total = np.zeros(count, dtype=np.int64)
+        for link in self.links:
+            total += link.delays(rng, count)
+        return total
+
+    def lost(self, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        found: NDArray[np.bool_] | None = None
+        for link in self.links:
+            lost = link.lost(rng, shape)
+            if lost is not None:
+                found = lost if found is None else found | lost
+        return found
+
+    def distort(self, message: Tensor, rng: np.random.Generator) -> Tensor:
+        for link in self.links:
+            message = link.distort(message, rng)
+        return message
+
+    @property
+    def distorts(self) -> bool:
+        return any(link.distorts for link in self.links)
+
+
+def standard_channel(
+    delay: int | Sequence[int] = 0,
+    drop: float = 0.0,
+    noise: float = 0.0,
+    quantise: int | None = None,
+) -> Channel:
+    """The channel that a configuration describes: quantised, then noisy, delayed, dropped.
+
+    Args:
+        delay: world time, fixed, or ``[low, high]`` drawn uniformly for each message.
+        drop: share of messages lost.
+        noise: standard deviation of Gaussian noise.
+        quantise: bits a number; None: not quantised.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+    if isinstance(delay, int | float):
+        links: list[Channel] = [Delay(delay)]  # type: ignore[arg-type]  # checked there
+    elif isinstance(delay, Sequence) and not isinstance(delay, str) and len(delay) == 2:
+        links = [Delay(*delay)]
+    else:
+        raise UserError(f"channel.delay={delay}: must be a whole number or [low, high]")
+    drops, noises = Drop(drop), Noise(noise)
+    if quantise is not None:
+        links.insert(0, Quantise(quantise))
+    if noise:
+        links.append(noises)
+    if drop:
+        links.append(drops)
+    return links[0] if len(links) == 1 else Chain(tuple(links))

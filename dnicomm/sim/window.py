@@ -1,0 +1,77 @@
+"""The open window of one population: what its members did since they last learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from dnicomm.core import Rows, Window
+from dnicomm.sim.agent import State, TickOutput
+
+
+@dataclass
+class Tick:
+    """Some members ticking at one time."""
+
+    time: int
+    members: NDArray[np.int64]  # [n] rows of the population
+    at: Tensor  # [n] the same, on the device
+    rows: Rows  # their parameters
+    output: TickOutput  # [n, B, …]
+    message: Tensor  # [n, B, D] normalised, in the graph
+    active: Tensor | None  # [n, B] bool; None: all worlds
+    action: Tensor  # [n, B] or [n, B, A]
+    label: Tensor | None  # [n, B]
+    given: Tensor | None = None  # [n, B, D] what receivers told of the messages sent here
+    foreseen: Tensor | None = None  # [n, B] value of those messages to their receivers
+
+    def masked(self, values: Tensor) -> Tensor:
+        """``values`` ``[n, B]``, zero in worlds in which a member was not active."""
+        return values if self.active is None else torch.where(self.active, values, 0.0)
+
+
+@dataclass
+class OpenWindow:
+    """Members due in a stretch of world time, with their parameters gathered once."""
+
+    start: int  # world time
+    members: NDArray[np.int64]  # [w]
+    rows: Rows  # [w, P] leaf
+    record: Window  # what is backpropagated; shared by all populations where feedback is exact
+    state: State  # [w, B, …] in the graph
+    ticks: list[Tick] = field(default_factory=list)
+
+    def place(self, members: NDArray[np.int64]) -> Tensor | None:
+        """Where ``members`` stand in the window; None: they are all of it."""
+        if len(members) == len(self.members):
+            return None
+        return torch.from_numpy(np.searchsorted(self.members, members)).to(
+            self.rows.parameters.device
+        )
+
+    def update_state(self, place: Tensor | None, new: State, active: Tensor | None) -> None:
+        """Put the states ``[n, B, …]`` after a tick in; inactive worlds keep theirs."""
+        self.state = replace_rows(self.state, place, new, active)
+
+
+def replace_rows(state: State, at: Tensor | None, new: State, active: Tensor | None) -> State:
+    """``state`` ``[N, B, …]`` with rows ``at`` (None: all) replaced where active, out of place."""
+
+    def one(old: Tensor, fresh: Tensor) -> Tensor:
+        if active is not None:
+            before = old if at is None else old[at]
+            mask = active.reshape(*active.shape, *[1] * (fresh.dim() - 2))
+            fresh = torch.where(mask, fresh, before)
+        return fresh if at is None else old.index_copy(0, at, fresh)
+
+    return pytree.tree_map(one, state, new)
+
+
+def take_rows(state: State, at: Tensor | None) -> State:
+    """Rows ``at`` of a state ``[N, B, …]`` (None: all)."""
+    return state if at is None else pytree.tree_map(lambda leaf: leaf[at], state)

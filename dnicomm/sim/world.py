@@ -1,0 +1,133 @@
+"""The contract of an environment: B worlds side by side on one device.
+
+An :class:`Env` is a description (what a configuration names); its :meth:`Env.make` builds the
+:class:`World` that is stepped. Time is an integer and starts at 0 in every episode.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class AgentSpaces:
+    """What one agent sees and does in a world."""
+
+    observation_shape: tuple[int, ...]
+    action_size: int = 0  # 0: the agent only talks
+    discrete: bool = True
+
+
+@dataclass(frozen=True)
+class ContextField:
+    """A training-time fact that a utility model may see beside the message.
+
+    ``causal`` facts exist when the message is sent; ``hindsight`` facts only later.
+    """
+
+    size: int
+    kind: Literal["causal", "hindsight"] = "causal"
+
+
+class World(abc.ABC):
+    """``B = num_worlds`` copies of an environment, stepped together.
+
+    The engine calls, at each time ``t`` of an episode: :meth:`observe`, :meth:`labels` and
+    :meth:`act` for the agents due at ``t``, then :meth:`step` once. Between ticks an agent's last
+    action holds; before its first tick the world's own idle action does.
+    """
+
+    agents: tuple[str, ...]
+    num_worlds: int
+    device: torch.device
+    horizon: int  # longest episode, in world time
+    early_end: bool = False  # whether a world may end before the horizon
+    rewards: bool = False  # whether step() returns rewards to learn from
+    context_fields: Mapping[str, ContextField] = {}
+    default_context: tuple[str, ...] = ()
+    label_field: str | None = None  # context field that holds the receivers' label, one-hot
+    edges: tuple[tuple[str, str], ...] | None = None  # its natural channels; None: all to all
+
+    @abc.abstractmethod
+    def spaces(self, agent: str) -> AgentSpaces:
+        """What ``agent`` sees and does."""
+
+    @abc.abstractmethod
+    def reset(self, episode: int, rng: np.random.Generator) -> None:
+        """Begin an episode in every world; all that is random follows from ``rng``."""
+
+    @abc.abstractmethod
+    def observe(self, agents: Sequence[int]) -> Tensor:
+        """Observations of agents with equal shapes, ``[n, B, *observation_shape]`` float32."""
+
+    @abc.abstractmethod
+    def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
+        """Set the actions that hold from now on.
+
+        Args:
+            agents: indices of the agents that ticked.
+            actions: ``[n, B]`` int64 (discrete) or ``[n, B, action_size]`` float.
+            active: ``[n, B]`` bool, worlds in which they ticked; None: all.
+        """
+
+    @abc.abstractmethod
+    def step(self) -> Tensor | None:
+        """One unit of world time; rewards ``[num_agents, B]`` float32, or None where none."""
+
+    def labels(self, agents: Sequence[int]) -> Tensor | None:
+        """Right answers at this time, ``[n, B]`` int64 (-1: none); None: no labels at all."""
+        return None
+
+    def context(self, field: str) -> Tensor:
+        """A fact of ``context_fields`` at this time, ``[B, size]`` float32."""
+        raise KeyError(field)
+
+    def score(self) -> dict[str, Tensor]:
+        """What the episode reached, by name, ``[B]`` each; called once it has ended."""
+        return {}
+
+    # -- time: an environment may own the schedule, restrict it, and open and close channels ----
+
+    def episode_length(self) -> int:
+        """World time of the current episode, at most ``horizon``; known at reset."""
+        return self.horizon
+
+    def schedule(self) -> Mapping[str, Sequence[int]] | None:
+        """Tick times by agent in the current episode, where the environment owns them all."""
+        return None
+
+    def window_ends(self, agent: str) -> Sequence[int] | None:
+        """Times whose end closes ``agent``'s window in this episode; None: no preference."""
+        return None
+
+    def active(self) -> Tensor | None:
+        """``[num_agents, B]`` bool: who is there and may act now; None: everybody."""
+        return None
+
+    def open_edges(self, senders: Sequence[int], receivers: Sequence[int]) -> Tensor | None:
+        """``[E, B]`` bool: which channels take a message sent now; None: all."""
+        return None
+
+    def ended(self) -> Tensor | None:
+        """``[B]`` bool: worlds whose episode is over; None where none ends early."""
+        return None
+
+
+class Env(abc.ABC):
+    """A description of an environment, as a configuration names it."""
+
+    name: str
+    eval_worlds: int | None = None  # worlds that together show the whole test split
+
+    @abc.abstractmethod
+    def make(self, num_worlds: int, split: Split, device: torch.device) -> World:
+        """Build ``num_worlds`` worlds. ``split`` chooses data never trained on for ``test``."""
