@@ -18,8 +18,15 @@ Slots = dict[str, Tensor]  # optimiser state by name, each [N, P] or [N, 1]
 class RowOptimizer(Protocol):
     """Updates ``n`` rows of ``P`` parameters, each as if it were alone."""
 
-    lr: float
-    clip: float | None
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
+        ...
+
+    @property
+    def clip(self) -> float | None:
+        """Largest norm of one row's gradient; None: no clipping."""
+        ...
 
     def init(self, parameters: Tensor) -> Slots:
         """State for parameters ``[N, P]`` that have not been stepped yet."""

@@ -100,8 +100,7 @@ class Population:
         )  # fmt: skip  # [N, P]
         stacked = zip(*(m.named_buffers() for m in modules), strict=True)
         self.buffers = {
-            row[0][0]: torch.stack([buffer.detach() for _, buffer in row])
-            for row in stacked
+            row[0][0]: torch.stack([buffer.detach() for _, buffer in row]) for row in stacked
         }
         self.slots = {} if optimizer is None else optimizer.init(self.parameters)
         self.updates = torch.zeros(self.size, dtype=torch.int64)  # steps taken, by row

@@ -10,6 +10,7 @@ Gradients and losses are per example: of each world's own loss, not of the mean 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -58,7 +59,7 @@ class Body(nn.Module):
         self.convolutional = len(message_shape) == 3
         sizes = [message_shape[0] + context_size, *hidden, output_size]
         layers: list[nn.Module] = []
-        for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
             if i:
                 layers.append(nn.ReLU())
             if self.convolutional:

@@ -109,7 +109,11 @@ class Quantise(Channel):
     bits: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 16:
+        if (
+            isinstance(self.bits, bool)
+            or not isinstance(self.bits, int)
+            or not 1 <= self.bits <= 16
+        ):
             raise UserError(f"channel.quantise={self.bits}: must be 1 to 16 bits a number, or null")
 
     def distort(self, message: Tensor, rng: np.random.Generator) -> Tensor:
@@ -166,7 +170,7 @@ def standard_channel(
         UserError: if a value is out of range.
     """
     if isinstance(delay, int | float):
-        links: list[Channel] = [Delay(delay)]  # type: ignore[arg-type]  # checked there
+        links: list[Channel] = [Delay(delay)]  # checked there
     elif isinstance(delay, Sequence) and not isinstance(delay, str) and len(delay) == 2:
         links = [Delay(*delay)]
     else:

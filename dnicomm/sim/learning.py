@@ -90,7 +90,9 @@ def _returns(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> list[
     members' present observation and inbox, a read that does not count as one.
     """
     if not engine.rewards:
-        return [tick.output.message.new_zeros(tick.output.message.shape[:2]) for tick in window.ticks]
+        return [
+            tick.output.message.new_zeros(tick.output.message.shape[:2]) for tick in window.ticks
+        ]
     population, world = lane.population, engine.world
     indices = torch.from_numpy(population.indices[window.members]).to(world.device)
     future = _value_now(engine, time, lane, window)
@@ -152,9 +154,7 @@ def _settle(lane: Lane, settlement: Settlement) -> None:
     if interface is not None:
         mask = settlement.mask if interface.fits_unread else was_read
         target = Target(settlement.gradient, settlement.cost)
-        synthetic = interface.fit(
-            settlement.value, settlement.context, target, rows, mask
-        ).gradient
+        synthetic = interface.fit(settlement.value, settlement.context, target, rows, mask).gradient
     population.channel_meter.settle(rows, settlement, synthetic)
     share = was_read.sum(1) / settlement.mask.sum(1).clamp(min=1)  # [e]
     step = SHARE_MOMENTUM * settlement.mask.any(1)

@@ -292,7 +292,11 @@ class Mailbox:
                 self.reads[slots] = torch.where(current, reads, self.reads[slots])
             else:
                 self.gradient[slots], self.cost[slots], self.reads[slots] = gradient, cost, reads
-        for parcel in self.in_flight:  # mail that crosses a window's edge carries no graph
+        self.cut()
+
+    def cut(self) -> None:
+        """A window ends: mail that crosses its edge carries no graph, whoever read meanwhile."""
+        for parcel in self.in_flight:
             parcel.value = parcel.value.detach()
 
     def discard_window(self) -> None:
@@ -329,15 +333,18 @@ class Mailbox:
     # -- the end of a life --------------------------------------------------------------------
 
     def take_settlements(self) -> list[Settlement]:
-        """Messages to settle now, each once; those with distinct slots come together."""
+        """Messages to settle now, each once; those with distinct slots come together.
+
+        Those of one slot come in the order in which their lives ended.
+        """
         batches: list[list[Settlement]] = []
+        after = np.zeros(self.shape[0], dtype=np.int64)  # the first batch free for each slot
         for settlement in self._retired:
-            for batch in batches:
-                if not any(np.isin(s.slots, settlement.slots).any() for s in batch):
-                    batch.append(settlement)
-                    break
-            else:
-                batches.append([settlement])
+            number = int(after[settlement.slots].max())
+            if number == len(batches):
+                batches.append([])
+            batches[number].append(settlement)
+            after[settlement.slots] = number + 1
         self._retired = []
         return [batch[0] if len(batch) == 1 else _together(batch) for batch in batches]
 

@@ -74,14 +74,13 @@ class ChannelMeter(_Meter):
 
 
 class AgentMeter(_Meter):
-    """Ticks, loss and reward of each agent; ticks are counted once for all worlds."""
+    """Loss and reward of each agent."""
 
-    names = ("ticks", "loss", "losses", "reward", "rewards", "bad_messages")
+    names = ("loss", "losses", "reward", "rewards", "bad_messages")
 
     def summary(self, row: int) -> dict[str, float | int | None]:
         """Figures of one agent since the last reset."""
         return {
-            "ticks": int(self.sums["ticks"][row].item()),
             "loss": self._ratio(row, "loss", "losses"),
             "reward": self._ratio(row, "reward", "rewards"),
             "bad_messages": int(self.sums["bad_messages"][row].item()),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-5
-MOMENTUM = 0.01
+MOMENTUM = 0.3
 
 
 class MessageNormalizer:
@@ -37,6 +37,7 @@ class MessageNormalizer:
         running_mean, running_var = self._running(at)
         if not learn:
             return (message - running_mean) * (running_var + EPSILON).rsqrt()
+        batch = torch.ones(len(message), 1, dtype=torch.bool, device=message.device)
         if active is None:
             mean = message.mean(1, keepdim=True)  # [n, 1, D]
             centred = message - mean
@@ -47,10 +48,10 @@ class MessageNormalizer:
             mean = (message * weight).sum(1, keepdim=True) / count
             centred = message - mean
             variance = (centred.square() * weight).sum(1, keepdim=True) / count
-            batch = active.sum(1)[:, None, None] >= 2  # [n, 1, 1]
-            centred = torch.where(batch, centred, message - running_mean)
-            variance = torch.where(batch, variance, running_var)
-        self._update(at, mean.detach()[:, 0], variance.detach()[:, 0])
+            batch = active.sum(1, keepdim=True) >= 2  # [n, 1]
+            centred = torch.where(batch[..., None], centred, message - running_mean)
+            variance = torch.where(batch[..., None], variance, running_var)
+        self._update(at, mean.detach()[:, 0], variance.detach()[:, 0], batch)
         return centred * (variance + EPSILON).rsqrt()
 
     def _running(self, at: Tensor | slice) -> tuple[Tensor, Tensor]:
@@ -59,8 +60,9 @@ class MessageNormalizer:
         variance = torch.where(self.weight[at] > 0, self.variance[at] / weight, 1.0)
         return mean[:, None], variance[:, None]
 
-    def _update(self, at: Tensor | slice, mean: Tensor, variance: Tensor) -> None:
-        good = (torch.isfinite(mean) & torch.isfinite(variance)).all(1, keepdim=True)  # [n, 1]
+    def _update(self, at: Tensor | slice, mean: Tensor, variance: Tensor, batch: Tensor) -> None:
+        finite = (torch.isfinite(mean) & torch.isfinite(variance)).all(1, keepdim=True)
+        good = finite & batch  # [n, 1]
         step = MOMENTUM * good
         self.mean[at] += step * (mean.nan_to_num() - self.mean[at])
         self.variance[at] += step * (variance.nan_to_num() - self.variance[at])

@@ -7,6 +7,7 @@ kernel. A population of receivers owns the utility models of its incoming channe
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,7 @@ class AgentPopulation:
     interface: Interface | None = None
     context: tuple[str, ...] = ()
     share_read: Tensor = field(default_factory=lambda: torch.ones(0))  # [N * K] running
+    ticks: Tensor = field(default_factory=lambda: torch.zeros(0))  # [N] int64, in training
     routes: list[Route] = field(default_factory=list)
     channel_meter: ChannelMeter = field(init=False)
     agent_meter: AgentMeter = field(init=False)
@@ -98,12 +100,13 @@ class AgentPopulation:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learnt, by name, for a checkpoint; the tensors themselves."""
-        parts = {"agents": self.agents.tensors(), "share_read": {"": self.share_read}}
+        own = {"share_read": self.share_read, "ticks": self.ticks}
+        parts = {"agents": self.agents.tensors(), "channels": own}
         if self.normalizer is not None:
             parts["normalizer"] = self.normalizer.tensors()
         if self.interface is not None:
             parts["utilities"] = self.interface.utilities.tensors()
-        return {f"{part}.{name}": t for part, own in parts.items() for name, t in own.items()}
+        return {f"{part}.{name}": t for part, of in parts.items() for name, t in of.items()}
 
 
 def build_populations(
@@ -134,15 +137,16 @@ def build_populations(
         for names in groups.values()
     ]
     for population in populations:
+        members = len(population.names)
         if normalise:
-            size = len(population.names)
-            population.normalizer = MessageNormalizer(size, message_size, world.device)
+            population.normalizer = MessageNormalizer(members, message_size, world.device)
         if utility is not None and population.spec.num_inputs:
             _add_interface(population, world, utility, seed)
         slots = len(population.inputs)
         population.share_read = torch.ones(slots, device=world.device)
+        population.ticks = torch.zeros(members, dtype=torch.int64, device=world.device)
         population.channel_meter = ChannelMeter(slots, world.device)
-        population.agent_meter = AgentMeter(len(population.names), world.device)
+        population.agent_meter = AgentMeter(members, world.device)
     _wire(populations, edges)
     return populations
 
@@ -166,7 +170,9 @@ def _population(
     )
     members = []
     for name in names:
-        with torch_seed(seed, "agent", name):
+        with torch_seed(seed, "agent", name), warnings.catch_warnings():
+            # an agent that only talks has an action layer of no outputs
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             agent = own.factory(spec)
         if not isinstance(agent, Agent):
             kind = type(agent).__name__
@@ -231,5 +237,3 @@ def _add_interface(
         models.append(model)
     population.interface = Interface(models, settings.optimizer, reduction="sum")
     population.interface.to(world.device)
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ class Chain(Topology):
     both: bool = False
 
     def edges(self, agents: Sequence[str]) -> list[Edge]:
-        forward = list(zip(agents[:-1], agents[1:], strict=True))
+        forward = list(itertools.pairwise(agents))
         return forward + [(b, a) for a, b in forward] if self.both else forward
 
 

@@ -23,7 +23,7 @@ class Tick:
     at: Tensor  # [n] the same, on the device
     rows: Rows  # their parameters
     output: TickOutput  # [n, B, …]
-    message: Tensor  # [n, B, D] normalised, in the graph
+    message: Tensor  # [n, B, D] in the graph; normalised once it is sent
     active: Tensor | None  # [n, B] bool; None: all worlds
     action: Tensor  # [n, B] or [n, B, A]
     label: Tensor | None  # [n, B]

@@ -113,9 +113,9 @@ class World(abc.ABC):
         """``[num_agents, B]`` bool: who is there and may act now; None: everybody."""
         return None
 
-    def open_edges(self, senders: Sequence[int], receivers: Sequence[int]) -> Tensor | None:
-        """``[E, B]`` bool: which channels take a message sent now; None: all."""
-        return None
+    def open_edges(self, senders: Sequence[int], receivers: Sequence[int]) -> Tensor | bool:
+        """Which channels take a message sent now: ``[E, B]`` bool, or the same for all."""
+        return True
 
     def ended(self) -> Tensor | None:
         """``[B]`` bool: worlds whose episode is over; None where none ends early."""

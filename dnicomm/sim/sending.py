@@ -1,0 +1,183 @@
+"""Messages leave: receivers' utility models answer at once, channels take the mail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from dnicomm.sim.mail import Parcel
+from dnicomm.sim.population import Index, Route
+from dnicomm.sim.topology import edge_name
+from dnicomm.sim.window import Tick
+
+if TYPE_CHECKING:
+    from dnicomm.sim.engine import Engine, Lane
+
+
+@dataclass
+class Outgoing:
+    """Messages along one route at one time."""
+
+    sender: Lane
+    tick: Tick
+    route: Route
+    chosen: Index  # [e] among the route's edges
+    place: Tensor  # [e] senders among the tick's members
+    mask: Tensor | None  # [e, B] worlds in which they are sent; None: all
+
+
+def feed_back(engine: Engine, time: int, ticks: Sequence[tuple[Lane, Tick]]) -> None:
+    """Send what was said at ``time``, and record in the senders' windows what it is worth."""
+    outgoing = []
+    for lane, tick in ticks:
+        own = [o for route in lane.population.routes if (o := _outgoing(engine, lane, tick, route))]
+        if own and lane.population.normalizer is not None:
+            normalize, speaks = lane.population.normalizer, _speaks(own, tick)
+            tick.message = normalize(tick.message, tick.at, speaks, engine.learn)
+        outgoing += own
+    for receiver, lane in enumerate(engine.lanes):
+        to_it = [o for o in outgoing if o.route.receiver == receiver]
+        if to_it:
+            _send(engine, time, lane, to_it)
+    if not engine.learn:
+        return
+    for lane, tick in ticks:
+        assert lane.window is not None
+        if tick.given is not None:
+            lane.window.record.add_output(tick.message, tick.given)
+
+
+def _outgoing(engine: Engine, lane: Lane, tick: Tick, route: Route) -> Outgoing | None:
+    """What the members of a tick send along a route; None: nothing."""
+    chosen = np.flatnonzero(np.isin(route.senders, tick.members))
+    if len(chosen) == 0:
+        return None
+    ends = [engine.edges[c] for c in route.channels[chosen]]
+    number = engine.world.agents.index
+    is_open = engine.world.open_edges([number(a) for a, _ in ends], [number(b) for _, b in ends])
+    if is_open is False:
+        return None
+    place = engine.tensor(np.searchsorted(tick.members, route.senders[chosen]))
+    mask = None if tick.active is None else tick.active[place]
+    if isinstance(is_open, Tensor):
+        mask = is_open if mask is None else mask & is_open
+    return Outgoing(lane, tick, route, chosen, place, mask)
+
+
+def _speaks(own: Sequence[Outgoing], tick: Tick) -> Tensor | None:
+    """Worlds in which each member sends anything at all, ``[n, B]``; None: all."""
+    if all(o.mask is None for o in own) and len(own[0].place) == len(tick.members):
+        return None
+    count = torch.zeros(tick.message.shape[:2], device=tick.message.device)
+    for o in own:
+        sent = count.new_ones(len(o.place), count.shape[1]) if o.mask is None else o.mask.float()
+        count.index_add_(0, o.place, sent)
+    return count > 0
+
+
+def _send(engine: Engine, time: int, lane: Lane, outgoing: Sequence[Outgoing]) -> None:
+    """Messages to one population: told what they are worth, and put on their way."""
+    slots = np.concatenate([o.route.slots[o.chosen] for o in outgoing])
+    channels = np.concatenate([o.route.channels[o.chosen] for o in outgoing])
+    sent = torch.cat([o.tick.message[o.place] for o in outgoing])  # [e, B, D] in the graph
+    with torch.no_grad():
+        mask = _mask(engine, outgoing, sent)  # [e, B]
+        value = _distort(engine, time, channels, torch.where(mask[..., None], sent, 0.0))
+        context = _context(engine, time, lane, slots)  # [e, B, C]
+        _tell(engine, lane, outgoing, slots, value, context, mask)
+    share = engine.feedback.true_share if engine.learn else 0.0
+    if share:  # forward the value that arrives, backward the sender's own, straight through
+        value = value + share * torch.where(mask[..., None], sent - sent.detach(), 0.0)
+    arrivals = time + 1 + engine.delays[channels, time]
+    for arrival in np.unique(arrivals):
+        chosen = np.flatnonzero(arrivals == arrival)
+        at = slice(None) if len(chosen) == len(slots) else engine.tensor(chosen)
+        parcel = Parcel(slots[chosen], value[at], context[at], mask[at], time, int(arrival))
+        lane.mailbox.send(parcel, _lost(engine, time, channels[chosen]))
+
+
+def _mask(engine: Engine, outgoing: Sequence[Outgoing], sent: Tensor) -> Tensor:
+    """Worlds in which a message is sent: the sender is there, the channel open, no NaN."""
+    finite = torch.isfinite(sent).all(-1)  # [e, B]
+    masks = []
+    for o, good in zip(outgoing, finite.split([len(o.place) for o in outgoing]), strict=True):
+        masks.append(good if o.mask is None else good & o.mask)
+        if engine.learn:
+            bad = ~good if o.mask is None else ~good & o.mask
+            o.sender.population.agent_meter.add("bad_messages", o.tick.at[o.place], bad.sum(1))
+    return torch.cat(masks)
+
+
+def _distort(engine: Engine, time: int, channels: Index, value: Tensor) -> Tensor:
+    if not engine.channel.distorts:
+        return value
+    arrived = [
+        engine.channel.distort(value[i], engine.draw("noise", edge_name(*engine.edges[c]), time))
+        for i, c in enumerate(channels)
+    ]
+    return torch.stack(arrived)
+
+
+def _lost(engine: Engine, time: int, channels: Index) -> Tensor | None:
+    lost = [engine.lost[c] for c in channels]
+    if all(part is None for part in lost):
+        return None
+    never = torch.zeros(engine.world.num_worlds, dtype=torch.bool, device=engine.world.device)
+    return torch.stack([never if part is None else part[time] for part in lost])
+
+
+def _context(engine: Engine, time: int, lane: Lane, slots: Index) -> Tensor:
+    """What the receivers' utility models see beside the messages, ``[e, B, C]``."""
+    worlds, device = engine.world.num_worlds, engine.world.device
+    parts = []
+    for name in lane.population.context if engine.learn else ():
+        if name == "receiver":
+            members = engine.tensor(slots // lane.population.spec.num_inputs)
+            leaves = pytree.tree_leaves(engine.last_state(lane))
+            part = torch.cat([leaf[members].flatten(2) for leaf in leaves], -1)
+        elif name == "time":
+            part = torch.full((len(slots), worlds, 1), time / engine.length, device=device)
+        else:
+            part = engine.world.context(name).expand(len(slots), -1, -1)
+        parts.append(part)
+    if not parts:
+        return torch.zeros(len(slots), worlds, lane.mailbox.context.shape[-1], device=device)
+    return torch.cat(parts, -1)
+
+
+def _tell(
+    engine: Engine,
+    lane: Lane,
+    outgoing: Sequence[Outgoing],
+    slots: Index,
+    value: Tensor,
+    context: Tensor,
+    mask: Tensor,
+) -> None:
+    """The receivers' utility models answer: gradients ``[e, B, D]`` go to the senders."""
+    interface, share = lane.population.interface, engine.feedback.synthetic_share
+    if not engine.learn or interface is None or not (share or interface.needs_cost):
+        return
+    estimate = interface.estimate(value, context, engine.tensor(slots))
+    scale = torch.full(mask.shape, share * engine.gradient_scale, device=mask.device)
+    if not interface.fits_unread:  # it only knows of messages that were read
+        scale = scale * lane.population.share_read[engine.tensor(slots)][:, None]
+    good = mask & torch.isfinite(estimate.gradient).all(-1)
+    gradient = torch.where(good[..., None], estimate.gradient * scale[..., None], 0.0)
+    worth = torch.where(good, estimate.value, 0.0)
+    sizes = [len(o.place) for o in outgoing]
+    for o, g, v in zip(outgoing, gradient.split(sizes), worth.split(sizes), strict=True):
+        tick = o.tick
+        if tick.foreseen is None:
+            tick.foreseen = torch.zeros(tick.message.shape[:2], device=v.device)
+        tick.foreseen.index_add_(0, o.place, v)
+        if share:
+            if tick.given is None:
+                tick.given = torch.zeros_like(tick.message)
+            tick.given.index_add_(0, o.place, g)

@@ -1,0 +1,339 @@
+"""A simulation: agents, an environment and time, trained and evaluated.
+
+From Python the same as from the command line::
+
+    result = Simulation(env=Relay(num_agents=4), num_worlds=64, agent=FeedForward,
+                        clock=PoissonClock(rate=0.5), channel=Delay(0, 2)).run(steps=4_000)
+    result.metrics["accuracy"]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dnicomm.core import Adam, GradientUtility, RowOptimizer
+from dnicomm.errors import UserError, nearest
+from dnicomm.runs import RunFolder, versions
+from dnicomm.sim.agent import Agent, AgentSpec
+from dnicomm.sim.channel import Channel
+from dnicomm.sim.clock import Clock, PoissonClock
+from dnicomm.sim.engine import Engine
+from dnicomm.sim.feedback import feedback_of
+from dnicomm.sim.population import AgentSettings, UtilitySettings, build_populations
+from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge_name
+from dnicomm.sim.world import Env
+
+AgentFactory = Callable[[AgentSpec], Agent]
+
+
+@dataclass(frozen=True)
+class Override:
+    """What one agent has of its own; None: as all the others.
+
+    ``key`` tells factories apart: agents with equal keys and specs share a population.
+    """
+
+    agent: AgentFactory | None = None
+    key: Any = None
+    clock: Clock | None = None
+    optimizer: RowOptimizer | None = None
+    window: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and how agents are tested on what they were never trained on.
+
+    Args:
+        every: world time between evaluations (at the next episode's end); checkpoints are taken
+            then too.
+        episodes: played in each evaluation, with the same clocks each time.
+        num_worlds: B of an evaluation; None: enough to show the whole test split in an episode.
+    """
+
+    every: int = 1000
+    episodes: int = 2
+    num_worlds: int | None = None
+
+
+@dataclass
+class Progress:
+    """Where a run is, for displays."""
+
+    time: int  # world time
+    steps: int  # world time at the end
+    agent_ticks: int
+    wall_s: float
+    record: dict[str, Any] | None = None  # the latest evaluation
+
+
+@dataclass
+class Result:
+    """What a run reached."""
+
+    metrics: dict[str, float]
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]  # one record an evaluation
+    folder: Path | None
+
+
+@dataclass
+class Simulation:
+    """Agents in an environment, at their own times.
+
+    Args:
+        env: the environment's description.
+        agent: builds an agent from its spec: an ``Agent`` class, or any callable.
+        agents: by name, what some agents have of their own.
+        clock: of every agent; None where the environment owns the schedule.
+        clocks: by name, instead of ``clock``.
+        channel: what happens to messages.
+        topology: who sends to whom; None: the environment's own, else all to all.
+        message_size: D.
+        normalise: batch-normalised messages, where there are at least two worlds.
+        utility: the receivers' utility models; None: none (not with synthetic feedback).
+        feedback: ``synthetic``, ``none``, ``exact`` or ``mixed``.
+        feedback_share: λ of ``mixed``.
+        gradient_scale: factor on injected synthetic gradients.
+        optimizer: of the agents.
+        window: world time between updates; None: the environment's own, else 1.
+        exact_window: the same where senders wait; None: an episode.
+        gamma: discount of rewards per unit of world time.
+        num_worlds: B.
+        evaluation: when and how to test.
+        seed: of everything random.
+        device: where tensors live.
+
+    Raises:
+        UserError: if something does not fit together; says what and where.
+    """
+
+    env: Env
+    agent: AgentFactory
+    agents: Mapping[str, Override] = field(default_factory=dict)
+    clock: Clock | None = None
+    clocks: Mapping[str, Clock] | None = None
+    channel: Channel = field(default_factory=Channel)
+    topology: Topology | None = None
+    message_size: int = 32
+    normalise: bool = True
+    utility: UtilitySettings | None = field(
+        default_factory=lambda: UtilitySettings(GradientUtility, Adam(1e-3))
+    )
+    feedback: str = "synthetic"
+    feedback_share: float = 0.5
+    gradient_scale: float = 1.0
+    optimizer: RowOptimizer = field(default_factory=lambda: Adam(1e-3))
+    window: int | None = None
+    exact_window: int | None = None
+    gamma: float = 0.99
+    num_worlds: int = 64
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        feedback = feedback_of(self.feedback, self.feedback_share)
+        if feedback.synthetic_share and self.utility is None:
+            raise UserError(f"feedback={self.feedback} needs a utility model, and utility is none")
+        self.world = self.env.make(self.num_worlds, "train", self.device)
+        own, names = self.world.agents, self.agents
+        for name in names:
+            if name not in own:
+                raise UserError(f"agents.{name}: there is no such agent.{nearest(name, own)}")
+        natural: Topology = Complete() if self.world.edges is None else EdgeList(self.world.edges)
+        self.edges = check_edges((self.topology or natural).edges(own), own)
+        normalise = self.normalise and self.num_worlds > 1
+        self.world.reset(0, _scratch_generator())  # environments may tell more once they began
+        self.populations = build_populations(
+            self.world,
+            self.edges,
+            {name: self._settings(name) for name in own},
+            self.utility,
+            self.message_size,
+            normalise,
+            self.seed,
+        )
+        clocks = self._clocks()
+        self.engine = Engine(
+            self.world, self.populations, self.edges, clocks, self.channel, feedback,
+            gradient_scale=self.gradient_scale, gamma=self.gamma,
+            exact_window=self.exact_window, seed=self.seed,
+        )  # fmt: skip
+        worlds = self.evaluation.num_worlds or self.env.eval_worlds or self.num_worlds
+        tests = self.env.make(worlds, "test", self.device)
+        self.examiner = Engine(
+            tests, self.populations, self.edges, clocks, self.channel, feedback,
+            seed=self.seed, stream="eval", learn=False,
+        )  # fmt: skip
+        self.time = self.episode = 0
+
+    def _settings(self, name: str) -> AgentSettings:
+        own = self.agents.get(name, Override())
+        factory = own.agent or self.agent
+        key = own.key if own.key is not None else (id(factory) if own.agent else "agent")
+        optimizer = own.optimizer or self.optimizer
+        return AgentSettings(factory, key, optimizer, own.window or self.window)
+
+    def _clocks(self) -> dict[str, Clock] | None:
+        owned = self.world.schedule() is not None
+        given = dict(self.clocks or {})
+        given |= {n: o.clock for n, o in self.agents.items() if o.clock is not None}
+        if owned:
+            if given or self.clock is not None:
+                raise UserError(f"clock: {self.env.name} sets when its agents tick; use clock=none")
+            return None
+        default = self.clock or PoissonClock(rate=1.0)
+        return {name: given.get(name, default) for name in self.world.agents}
+
+    # -- running ------------------------------------------------------------------------------
+
+    def run(
+        self,
+        steps: int,
+        folder: RunFolder | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Result:
+        """Train until world time ``steps``, evaluating on the way and at the end.
+
+        Args:
+            steps: world time at which to stop; a simulation that was run before goes on.
+            folder: where metrics, checkpoints and the summary go; None: nowhere.
+            on_progress: called after each episode.
+
+        Raises:
+            UserError: if the environment, an agent or a plug-in does something it must not.
+        """
+        history: list[dict[str, Any]] = [] if folder is None else folder.metrics()
+        began, before = time.perf_counter(), 0.0 if folder is None else _wall_of(history)
+        while self.time < steps:
+            due = (self.time // self.evaluation.every + 1) * self.evaluation.every
+            self.time += self.engine.play(self.episode, steps - self.time)
+            self.episode += 1
+            record = None
+            wall = before + time.perf_counter() - began
+            if self.time >= due or self.time >= steps:
+                record = self.evaluate() | {"wall_s": wall}
+                history.append(record)
+                if folder is not None:
+                    folder.append_metrics(record)
+                    folder.save_checkpoint(self.time, self.tensors(), self.facts())
+            if on_progress is not None:
+                on_progress(Progress(self.time, steps, self.agent_ticks(), wall, record))
+        wall = before + time.perf_counter() - began
+        summary = self.summary(history, wall)
+        if folder is not None:
+            folder.write_summary(summary)
+        return Result(summary["metrics"], summary, history, None if folder is None else folder.path)
+
+    def evaluate(self, episodes: int | None = None) -> dict[str, Any]:
+        """Test on unseen data, and read the channels' and agents' figures since the last time."""
+        scores: dict[str, list[Tensor]] = {}
+        for number in range(episodes or self.evaluation.episodes):
+            self.examiner.play(number)
+            for name, values in self.examiner.world.score().items():
+                scores.setdefault(name, []).append(values)
+        metrics = {name: torch.cat(values).mean().item() for name, values in scores.items()}
+        record = {"time": self.time, "episode": self.episode, "metrics": metrics} | self._figures()
+        for population in self.populations:
+            population.channel_meter.reset()
+            population.agent_meter.reset()
+        return record
+
+    def _figures(self) -> dict[str, Any]:
+        channels: dict[str, Any] = {}
+        agents: dict[str, Any] = {}
+        for population in self.populations:
+            for slot, edge in enumerate(population.inputs):
+                if edge is not None:
+                    channels[edge_name(*edge)] = population.channel_meter.summary(slot)
+            for row, name in enumerate(population.names):
+                agents[name] = {
+                    "ticks": int(population.ticks[row].item()),
+                    "updates": int(population.agents.updates[row].item()),
+                    "skipped_updates": int(population.agents.skipped[row].item()),
+                } | population.agent_meter.summary(row)
+        order = self.world.agents
+        by_edge = {edge_name(*e): channels[edge_name(*e)] for e in self.edges}
+        return {"channels": by_edge, "agents": {name: agents[name] for name in order}}
+
+    def agent_ticks(self) -> int:
+        """Ticks of all agents in training so far, each counted once for its B worlds."""
+        return sum(int(p.ticks.sum().item()) for p in self.populations)
+
+    def context(self) -> dict[str, str]:
+        """What the utility models see beside messages: field by field, and of what kind."""
+        fields = {name for p in self.populations for name in p.context}
+        known = self.world.context_fields
+        return {n: known[n].kind if n in known else "causal" for n in sorted(fields)}
+
+    def summary(self, history: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
+        """What ``summary.json`` holds: the last evaluation and what it was measured with."""
+        last = history[-1] if history else self.evaluate()
+        return {
+            "env": self.env.name,
+            "num_agents": len(self.world.agents),
+            "horizon": self.world.horizon,
+            "feedback": self.feedback,
+            "utility": None if self.utility is None else _name_of(self.utility.factory),
+            "context": self.context(),
+            "seed": self.seed,
+            "num_worlds": self.num_worlds,
+            "steps": self.time,
+            "metrics": dict(last["metrics"]),
+            "channels": last["channels"],
+            "agents": last["agents"],
+            "agent_ticks": self.agent_ticks(),
+            "wall_s": wall_s,
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learnt, by name: taken between episodes, when no graph and no mail is left."""
+        return {
+            f"{i}.{name}": tensor
+            for i, population in enumerate(self.populations)
+            for name, tensor in population.tensors().items()
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Where the run is; all random numbers follow from the seed and this."""
+        return {"time": self.time, "episode": self.episode}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            UserError: if it belongs to another configuration.
+        """
+        for name, own in self.tensors().items():
+            if name not in tensors or tensors[name].shape != own.shape:
+                raise UserError(f"the checkpoint does not fit the configuration: tensor {name}")
+            own.copy_(tensors[name])
+        self.time, self.episode = int(facts["time"]), int(facts["episode"])
+
+
+def _wall_of(history: Sequence[Mapping[str, Any]]) -> float:
+    return float(history[-1]["wall_s"]) if history else 0.0
+
+
+def _name_of(factory: Any) -> str:
+    return getattr(factory, "__name__", None) or getattr(factory, "func", type(factory)).__name__
+
+
+def _scratch_generator() -> Any:
+    from dnicomm.sim.random import generator
+
+    return generator(0, "scratch")

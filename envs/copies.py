@@ -1,0 +1,150 @@
+"""One copy of somebody else's environment, driven by whole units of world time."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+from pettingzoo import ParallelEnv
+
+from dnicomm.envs.lookup import describe
+from dnicomm.errors import UserError
+
+
+class Copy(abc.ABC):
+    """One environment, driven by whole units of world time.
+
+    ``observations`` holds the latest of each agent, ``live`` the agents that have not ended.
+    """
+
+    def __init__(self, env: Any, where: str) -> None:
+        self.env = env
+        self.where = where
+        try:
+            self.possible_agents: list[Any] = list(env.possible_agents)
+        except AttributeError:
+            raise UserError(
+                f"{where} has no possible_agents; agents must be known before an episode begins"
+            ) from None
+        self.observations: dict[Any, Any] = {}
+        self.live: list[Any] = []
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode."""
+        self.observations = {}
+        self._guard("in reset", lambda: self._reset(seed))
+
+    def step(self, actions: dict[Any, Any], when: str) -> Mapping[Any, Any]:
+        """One unit of world time under the actions of all who may act; rewards by agent."""
+        if len(actions) == 1:
+            when += f", {next(iter(actions))} acting"
+        rewards: Mapping[Any, Any] = self._guard(when, lambda: self._step(actions))
+        return rewards
+
+    @abc.abstractmethod
+    def acting(self) -> Sequence[Any]:
+        """Agents that may act now."""
+
+    @abc.abstractmethod
+    def _reset(self, seed: int) -> None: ...
+
+    @abc.abstractmethod
+    def _step(self, actions: dict[Any, Any]) -> Mapping[Any, Any]: ...
+
+    def _guard(self, when: str, call: Callable[[], Any]) -> Any:
+        """Run the environment's own code; what it raises is its author's to read."""
+        try:
+            result = call()
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{self.where} raised {when}: {describe(error)}") from error
+        unknown = [agent for agent in self.live if agent not in self.possible_agents]
+        if unknown:
+            raise UserError(
+                f"{self.where}: agent {unknown[0]!r} appeared {when} and is not in possible_agents"
+            )
+        return result
+
+
+class ParallelCopy(Copy):
+    """A parallel environment: everybody who is there acts at each step."""
+
+    def _reset(self, seed: int) -> None:
+        observations, _ = self.env.reset(seed=seed)
+        self.observations.update(observations)
+        self.live = list(self.env.agents)
+
+    def _step(self, actions: dict[Any, Any]) -> Mapping[Any, Any]:
+        observations, rewards, terminations, truncations, _ = self.env.step(actions)
+        self.observations.update(observations)
+        over = {*_true(terminations), *_true(truncations)}
+        self.live = [agent for agent in self.env.agents if agent not in over]
+        return rewards
+
+    def acting(self) -> Sequence[Any]:
+        return self.live
+
+
+class TurnsCopy(Copy):
+    """An environment in turns: a unit of world time is the turn of one agent."""
+
+    def _reset(self, seed: int) -> None:
+        self.env.reset(seed=seed)
+        self._settle({})
+
+    def _step(self, actions: dict[Any, Any]) -> Mapping[Any, Any]:
+        self.env.step(actions[self.env.agent_selection])
+        rewards: dict[Any, float] = {}
+        self._settle(rewards)
+        return rewards
+
+    def _settle(self, rewards: dict[Any, float]) -> None:
+        """Give agents that have ended their empty turns, and look at the world."""
+        while True:
+            for agent, reward in self.env.rewards.items():
+                rewards[agent] = rewards.get(agent, 0) + reward
+            if not self.env.agents:
+                break
+            agent = self.env.agent_selection
+            self.observations[agent] = self.env.observe(agent)
+            if not (self.env.terminations[agent] or self.env.truncations[agent]):
+                break
+            self.env.step(None)
+        self.live = list(self.env.agents)
+
+    def acting(self) -> Sequence[Any]:
+        return [self.env.agent_selection] if self.live else []
+
+
+class SoloEnv(ParallelEnv):
+    """A Gymnasium environment in PettingZoo's clothes."""
+
+    possible_agents = ["agent_0"]  # noqa: RUF012 -- never written to
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        self.env = env
+        self.agents: list[str] = []
+
+    def observation_space(self, agent: str) -> gymnasium.Space:
+        return self.env.observation_space
+
+    def action_space(self, agent: str) -> gymnasium.Space:
+        return self.env.action_space
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        observation, info = self.env.reset(seed=seed, options=options)
+        self.agents = list(self.possible_agents)
+        return {"agent_0": observation}, {"agent_0": info}
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        results = self.env.step(actions["agent_0"])
+        if results[2] or results[3]:
+            self.agents = []
+        return tuple({"agent_0": result} for result in results)
+
+
+def _true(flags: Mapping[Any, Any]) -> list[Any]:
+    return [agent for agent, flag in flags.items() if flag]
