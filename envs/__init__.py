@@ -1,6 +1,7 @@
 """Environments, and what makes environments of other people fit.
 
 Names are looked up when they are used: PettingZoo and its dependencies take a second to import.
+No module here has the name of something exported: once imported, it would stand in its place.
 """
 
 if __name__ != "dnicomm.envs":
@@ -10,20 +11,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dnicomm.envs.clocked import clocked
+    from dnicomm.envs.clock_wrapper import clocked
     from dnicomm.envs.counting import Counting
+    from dnicomm.envs.exposed import ExposedEnv
     from dnicomm.envs.foreign import GymEnv, PettingZooEnv
     from dnicomm.envs.relay import Relay
 
 _HOMES = {
     "Counting": "counting",
+    "ExposedEnv": "exposed",
     "GymEnv": "foreign",
     "PettingZooEnv": "foreign",
     "Relay": "relay",
-    "clocked": "clocked",
+    "clocked": "clock_wrapper",
 }
 
-__all__ = ["Counting", "GymEnv", "PettingZooEnv", "Relay", "clocked"]
+__all__ = ["Counting", "ExposedEnv", "GymEnv", "PettingZooEnv", "Relay", "clocked"]
 
 
 def __getattr__(name: str) -> Any:

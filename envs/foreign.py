@@ -223,6 +223,12 @@ class ForeignWorld(World):
             active[[self._index[agent] for agent in copy.acting()], world] = True
         return torch.from_numpy(active).to(self.device)
 
+    def alive(self) -> Tensor:
+        alive = np.zeros((len(self._ids), self.num_worlds), dtype=bool)
+        for world, copy in enumerate(self._copies):
+            alive[[self._index[agent] for agent in copy.live], world] = True
+        return torch.from_numpy(alive).to(self.device)
+
     def ended(self) -> Tensor:
         return torch.tensor([not copy.live for copy in self._copies], device=self.device)
 

@@ -32,12 +32,20 @@ class RowOptimizer(Protocol):
         """State for parameters ``[N, P]`` that have not been stepped yet."""
         ...
 
-    def step(self, parameters: Tensor, gradient: Tensor, slots: Slots, live: Tensor) -> Tensor:
+    def step(
+        self,
+        parameters: Tensor,
+        gradient: Tensor,
+        slots: Slots,
+        live: Tensor,
+        progress: float = 0.0,
+    ) -> Tensor:
         """New parameters ``[n, P]``; updates ``slots`` in place.
 
         Args:
             gradient: ``[n, P]``, finite, zero in rows that are not live.
             live: ``[n, 1]``, 1 where the row steps and 0 where it keeps what it has.
+            progress: share of the run that is over, for a rate that decays.
         """
         ...
 
@@ -58,12 +66,14 @@ class Adam:
         betas: decay of the two moments.
         eps: added to the root of the second moment.
         clip: largest norm of one row's gradient; None: no clipping.
+        decay: whether the rate falls linearly, to zero at the run's end.
     """
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float | None = None
+    decay: bool = False
 
     def init(self, parameters: Tensor) -> Slots:
         return {
@@ -72,7 +82,15 @@ class Adam:
             "steps": parameters.new_zeros(len(parameters), 1),
         }
 
-    def step(self, parameters: Tensor, gradient: Tensor, slots: Slots, live: Tensor) -> Tensor:
+    def step(
+        self,
+        parameters: Tensor,
+        gradient: Tensor,
+        slots: Slots,
+        live: Tensor,
+        progress: float = 0.0,
+    ) -> Tensor:
+        lr = self.lr * (1 - progress) if self.decay else self.lr
         beta1, beta2 = self.betas
         mean, square, steps = slots["mean"], slots["square"], slots["steps"]
         steps.add_(live)
@@ -82,7 +100,7 @@ class Adam:
         correction1 = 1 - torch.pow(beta1, steps.clamp(min=1))  # [n, 1]
         correction2 = 1 - torch.pow(beta2, steps.clamp(min=1))
         denominator = square.sqrt().div_(correction2.sqrt()).add_(self.eps)
-        return parameters - (self.lr * live / correction1) * mean / denominator
+        return parameters - (lr * live / correction1) * mean / denominator
 
 
 @dataclass(frozen=True)
@@ -93,16 +111,26 @@ class SGD:
         lr: learning rate.
         momentum: decay of the velocity; 0: none.
         clip: largest norm of one row's gradient; None: no clipping.
+        decay: whether the rate falls linearly, to zero at the run's end.
     """
 
     lr: float = 1e-2
     momentum: float = 0.0
     clip: float | None = None
+    decay: bool = False
 
     def init(self, parameters: Tensor) -> Slots:
         return {"velocity": torch.zeros_like(parameters)}
 
-    def step(self, parameters: Tensor, gradient: Tensor, slots: Slots, live: Tensor) -> Tensor:
+    def step(
+        self,
+        parameters: Tensor,
+        gradient: Tensor,
+        slots: Slots,
+        live: Tensor,
+        progress: float = 0.0,
+    ) -> Tensor:
+        lr = self.lr * (1 - progress) if self.decay else self.lr
         velocity = slots["velocity"]
         velocity.mul_(1 - (1 - self.momentum) * live).add_(gradient * live)
-        return parameters - self.lr * live * velocity
+        return parameters - lr * live * velocity

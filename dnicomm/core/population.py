@@ -181,7 +181,11 @@ class Population:
 
     @torch.no_grad()
     def step(
-        self, rows: Rows, gradient: Tensor | None = None, live: Tensor | None = None
+        self,
+        rows: Rows,
+        gradient: Tensor | None = None,
+        live: Tensor | None = None,
+        progress: float = 0.0,
     ) -> Tensor:
         """One optimiser step of the gathered rows, scattered back; buffers are kept too.
 
@@ -190,6 +194,7 @@ class Population:
         Args:
             gradient: ``[n, P]``; None: ``rows.parameters.grad``.
             live: ``[n]`` bool, rows that have something to learn; None: all.
+            progress: share of the run that is over, for optimisers whose rate decays.
 
         Returns:
             Norm of each row's gradient before clipping, ``[n]``.
@@ -208,12 +213,14 @@ class Population:
         weight = good.to(gradient.dtype)
         old = rows.parameters.detach()
         if rows.index is None:
-            self.parameters.copy_(self.optimizer.step(old, gradient, self.slots, weight))
+            self.parameters.copy_(self.optimizer.step(old, gradient, self.slots, weight, progress))
             self.updates += good[:, 0]
             self.skipped += (due & ~finite)[:, 0]
         else:
             slots = {name: slot[rows.index] for name, slot in self.slots.items()}
-            self.parameters[rows.index] = self.optimizer.step(old, gradient, slots, weight)
+            self.parameters[rows.index] = self.optimizer.step(
+                old, gradient, slots, weight, progress
+            )
             for name, slot in slots.items():
                 self.slots[name][rows.index] = slot
             self.updates[rows.index] += good[:, 0]

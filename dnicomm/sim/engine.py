@@ -94,12 +94,15 @@ class Engine:
         self.alive: list[Tensor | None] = []  # [num_agents, B] bool after each step; None: all
         self.episode = 0
         self.length = 0  # world time of this episode
+        self.progress = 0.0  # share of the run that is over
 
     # -- an episode ---------------------------------------------------------------------------
 
     def play(self, episode: int, limit: int | None = None) -> int:
         """Play an episode, or its first ``limit`` units of time; returns the time it took."""
         modules = torch_seed(self.seed, self.stream, "modules", episode)  # dropout and the like
+        for population in self.populations:
+            population.agents.template.train(self.learn)
         with torch.set_grad_enabled(self.learn), modules:
             self._begin(episode, limit)
             for time in range(self.length):
@@ -215,7 +218,7 @@ class Engine:
             lane.mailbox.open_window(members)
 
     def _tick(self, time: int) -> list[tuple[Lane, Tick]]:
-        there = self.world.active()
+        there = self._there()
         done = []
         for lane in self.lanes:
             members = np.flatnonzero(lane.due[:, time])
@@ -255,20 +258,22 @@ class Engine:
         if self.learn and population.spec.num_inputs:
             k = population.spec.num_inputs
             slots = (at[:, None] * k + torch.arange(k, device=at.device)).flatten()
-            population.channel_meter.add("reads", slots, inbox.mask.sum(1).flatten())
-            population.channel_meter.add("age", slots, inbox.age.sum(1).flatten())
+            read = inbox.mask if active is None else inbox.mask & active[..., None]  # [n, B, K]
+            population.channel_meter.add("reads", slots, read.sum(1).flatten())
+            population.channel_meter.add("age", slots, (inbox.age * read).sum(1).flatten())
         return tick
 
     def _check(
         self, time: int, population: AgentPopulation, members: Index, output: TickOutput
     ) -> None:
         spec, worlds = population.spec, self.world.num_worlds
+        dtype = torch.get_default_dtype()
         for what, tensor, size in (
             ("message", output.message, spec.message_size),
             ("action", output.action, spec.action_size),
         ):
             want = (len(members), worlds, size)
-            if tuple(tensor.shape) == want and tensor.dtype == torch.float32:
+            if tuple(tensor.shape) == want and tensor.dtype == dtype:
                 continue
             name = population.names[int(members[0])]
             out = [edge_name(*e) for e in self.edges if e[0] == name] or ["no channel"]
@@ -276,7 +281,7 @@ class Engine:
             found = f"{list(tensor.shape[1:])} {str(tensor.dtype).removeprefix('torch.')}"
             raise UserError(
                 f"agent {name}: {what}{where} at world time {time} is {found}; "
-                f"it must be [{worlds}, {size}] float32"
+                f"it must be [{worlds}, {size}] {str(dtype).removeprefix('torch.')}"
             )
 
     @torch.no_grad()
@@ -306,11 +311,21 @@ class Engine:
                 own = rewards[self.tensor(lane.population.indices)].sum(1)
                 meter.add("reward", None, own)
                 meter.add("rewards", None, torch.full_like(own, rewards.shape[1]))
-        there, ended = self.world.active(), self.world.ended()
-        if ended is not None:
-            there = ~ended.expand(len(self.world.agents), -1) if there is None else there & ~ended
-        self.alive.append(there)
+        ended = self.world.ended()
+        self.alive.append(self._unless_ended(self.world.alive()))
         return self.world.early_end and ended is not None and bool(ended.all())
+
+    def _there(self) -> Tensor | None:
+        """Who may act now, ``[num_agents, B]``: not the dead, nobody in a world that has ended."""
+        return self._unless_ended(self.world.active())
+
+    def _unless_ended(self, agents: Tensor | None) -> Tensor | None:
+        """``agents`` ``[num_agents, B]`` (None: all) in worlds that go on."""
+        ended = self.world.ended()
+        if ended is None:
+            return agents
+        going_on = ~ended.expand(len(self.world.agents), -1)
+        return going_on if agents is None else agents & going_on
 
     def _close(self, time: int) -> None:
         if self.learn:

@@ -45,7 +45,7 @@ def feedback_of(mode: str, share: float = 0.5) -> Feedback:
     """
     if mode not in MODES:
         raise UserError(f"feedback={mode}: no such feedback.{nearest(str(mode), MODES)}")
-    if not 0 <= share <= 1:
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"feedback_share={share}: must be from 0 to 1")
     if mode == "mixed":
         return Feedback(share, 1 - share)

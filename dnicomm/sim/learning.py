@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +34,9 @@ def close_windows(engine: Engine, time: int, lanes: Sequence[Lane]) -> None:
         if lane.window is not None:
             lane.window.record.backward()
     for lane, cost in zip(lanes, costs, strict=True):
-        if lane.window is not None:
+        if lane.window is None:  # nobody was due, but senders' windows end all the same
+            lane.mailbox.cut()
+        else:
             _update(engine, lane, lane.window, cost)
         for settlement in lane.mailbox.take_settlements():
             _settle(lane, settlement)
@@ -54,11 +57,9 @@ def _add_losses(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> li
         loss = tick.masked(loss)
         window.record.add_loss(loss)
         meter = population.agent_meter
-        counted = (
-            torch.ones_like(loss) if engine.world.labels([0]) is None else tick.masked(label >= 0)
-        )
+        counted = torch.ones_like(label) if tick.label is None else label >= 0
         meter.add("loss", tick.at, loss.detach().nan_to_num().sum(1))
-        meter.add("losses", tick.at, counted.sum(1))
+        meter.add("losses", tick.at, tick.masked(counted).sum(1))
         cost = loss.detach()
         if tick.foreseen is not None:
             cost = cost + tick.masked(tick.foreseen)
@@ -89,7 +90,7 @@ def _returns(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> list[
     γ counts per unit of world time, within a hold and across it; the value comes from the
     members' present observation and inbox, a read that does not count as one.
     """
-    if not engine.rewards:
+    if not engine.rewards or not window.ticks:
         return [
             tick.output.message.new_zeros(tick.output.message.shape[:2]) for tick in window.ticks
         ]
@@ -118,9 +119,10 @@ def _value_now(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> Ten
         return first.message.new_zeros(len(window.members), worlds)
     observation = engine.world.observe(lane.population.indices[window.members].tolist())
     inbox = Inbox(*lane.mailbox.peek(time + 1, window.members))
-    output: TickOutput = lane.population.agents.call(
-        window.rows, "tick", observation, inbox, window.state
-    )
+    # statistics that the agents keep see their ticks only, and this is none
+    buffers = {name: buffer.clone() for name, buffer in window.rows.buffers.items()}
+    rows = replace(window.rows, buffers=buffers)
+    output: TickOutput = lane.population.agents.call(rows, "tick", observation, inbox, window.state)
     assert output.value is not None
     return output.value.nan_to_num()
 
@@ -131,15 +133,13 @@ def _update(engine: Engine, lane: Lane, window: OpenWindow, costs: Sequence[Tens
     if gradient is not None:
         # losses are summed over worlds so that messages get each world's own gradient
         gradient = gradient / engine.world.num_worlds
-    live = None
-    if any(tick.active is not None for tick in window.ticks):
-        live = torch.zeros(len(window.members), dtype=torch.bool, device=engine.world.device)
-        for tick in window.ticks:
-            place = window.place(tick.members)
-            ticked = torch.ones_like(tick.at) if tick.active is None else tick.active.any(1)
-            at = slice(None) if place is None else place
-            live[at] |= ticked.bool()
-    lane.population.agents.step(window.rows, gradient, live)
+    live = torch.zeros(len(window.members), dtype=torch.bool, device=engine.world.device)
+    for tick in window.ticks:
+        place = window.place(tick.members)
+        ticked = torch.ones_like(tick.at) if tick.active is None else tick.active.any(1)
+        at = slice(None) if place is None else place
+        live[at] |= ticked.bool()
+    lane.population.agents.step(window.rows, gradient, live, engine.progress)
     engine.keep_state(lane)
     lane.mailbox.close_window(costs, first_only=lane.population.remembers)
     lane.window = None

@@ -300,8 +300,9 @@ class Mailbox:
             parcel.value = parcel.value.detach()
 
     def discard_window(self) -> None:
-        """End the window without counting its reads, where nobody learns."""
+        """End the window without counting its reads, where nobody learns from what is over."""
         self._window = None
+        self._retired = []
 
     def _found(
         self,

@@ -51,9 +51,9 @@ class ChannelMeter(_Meter):
         true = torch.linalg.vector_norm(s.gradient, dim=-1)  # [e, B]
         said = torch.linalg.vector_norm(synthetic, dim=-1)
         # nothing to compare where there was no gradient, or nothing was foreseen
-        good = was_read & torch.isfinite(true) & (true > 0) & (said > 0)
-        product = (s.gradient * synthetic).sum(-1) / (true * said)
-        error = torch.linalg.vector_norm(synthetic - s.gradient, dim=-1) / true
+        good = was_read & torch.isfinite(true * said) & (true > 0) & (said > 0)
+        product = (s.gradient * synthetic).sum(-1) / true / said
+        error = torch.linalg.vector_norm(synthetic - s.gradient, dim=-1)
         self.add("compared", rows, good.sum(1))
         self.add("cosine", rows, torch.where(good, product, 0.0).sum(1))
         self.add("error", rows, torch.where(good, error, 0.0).sum(1))
@@ -64,7 +64,8 @@ class ChannelMeter(_Meter):
         """Figures of one channel since the last reset; None where there is nothing to say."""
         return {
             "cosine": self._ratio(row, "cosine", "compared"),
-            "relative_error": self._ratio(row, "error", "compared"),
+            # a ratio of sums: a target that is a rounding error must not count for all the others
+            "relative_error": self._ratio(row, "error", "target_norm"),
             "synthetic_norm": self._ratio(row, "synthetic_norm", "compared"),
             "target_norm": self._ratio(row, "target_norm", "compared"),
             "age": self._ratio(row, "age", "reads"),

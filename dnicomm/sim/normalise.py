@@ -6,18 +6,23 @@ with the gradient through the statistics is what lets gradient regression work b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
 EPSILON = 1e-5
-MOMENTUM = 0.3
+MOMENTUM = 0.1  # of running averages
 
 
 class MessageNormalizer:
     """Affine-free batch normalisation of each member's messages over its active worlds.
 
-    With fewer than two active worlds there is no batch: the running statistics stand in, as
-    constants; so they do in evaluation, where worlds must not see each other.
+    In evaluation worlds must not see each other: there, constants measured on the training worlds
+    stand in (:meth:`measure`). They are measured anew for each evaluation, because parameters that
+    learn at every tick leave running averages behind. With fewer than two active worlds in
+    training there is no batch: running averages stand in.
 
     Args:
         size: N members.
@@ -25,49 +30,92 @@ class MessageNormalizer:
     """
 
     def __init__(self, size: int, message_size: int, device: torch.device) -> None:
-        self.mean = torch.zeros(size, message_size, device=device)
-        self.variance = torch.zeros(size, message_size, device=device)
-        self.weight = torch.zeros(size, 1, device=device)  # of the running statistics
+        self.running = _Average(size, message_size, device)
+        self.measured = _Average(size, message_size, device)
+        self._measuring = False
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Within, batches are normalised as in training, and their statistics averaged."""
+        self.measured.clear()
+        self._measuring = True
+        try:
+            yield
+        finally:
+            self._measuring = False
 
     def __call__(
         self, message: Tensor, members: Tensor | None, active: Tensor | None, learn: bool
     ) -> Tensor:
         """Normalise ``[n, B, D]`` of ``members`` ``[n]`` (None: all), over ``active`` worlds."""
         at = slice(None) if members is None else members
-        running_mean, running_var = self._running(at)
-        if not learn:
-            return (message - running_mean) * (running_var + EPSILON).rsqrt()
-        batch = torch.ones(len(message), 1, dtype=torch.bool, device=message.device)
+        mean, variance = self.running.read(at)
+        if not (learn or self._measuring):
+            known = self.measured.weight[at][..., None] > 0  # [n, 1, 1]
+            measured_mean, measured_variance = self.measured.read(at)
+            mean = torch.where(known, measured_mean, mean)
+            variance = torch.where(known, measured_variance, variance)
+            return (message - mean) * (variance + EPSILON).rsqrt()
+        if active is None and message.shape[1] < 2:
+            active = torch.ones(message.shape[:2], dtype=torch.bool, device=message.device)
         if active is None:
+            batch = torch.ones(len(message), 1, dtype=torch.bool, device=message.device)
             mean = message.mean(1, keepdim=True)  # [n, 1, D]
             centred = message - mean
             variance = centred.square().mean(1, keepdim=True)
         else:
+            message = torch.where(active[..., None], message, 0.0)  # whatever stood there
             weight = active[..., None].to(message.dtype)
             count = weight.sum(1, keepdim=True).clamp(min=1)
-            mean = (message * weight).sum(1, keepdim=True) / count
-            centred = message - mean
-            variance = (centred.square() * weight).sum(1, keepdim=True) / count
             batch = active.sum(1, keepdim=True) >= 2  # [n, 1]
-            centred = torch.where(batch[..., None], centred, message - running_mean)
-            variance = torch.where(batch[..., None], variance, running_var)
-        self._update(at, mean.detach()[:, 0], variance.detach()[:, 0], batch)
+            mean = torch.where(
+                batch[..., None], (message * weight).sum(1, keepdim=True) / count, mean
+            )
+            centred = message - mean
+            found = (centred.square() * weight).sum(1, keepdim=True) / count
+            variance = torch.where(batch[..., None], found, variance)
+        average, step = (self.measured, None) if self._measuring else (self.running, MOMENTUM)
+        average.add(at, mean.detach()[:, 0], variance.detach()[:, 0], batch, step)
         return centred * (variance + EPSILON).rsqrt()
 
-    def _running(self, at: Tensor | slice) -> tuple[Tensor, Tensor]:
-        weight = self.weight[at].clamp(min=1e-6)
-        mean = self.mean[at] / weight
-        variance = torch.where(self.weight[at] > 0, self.variance[at] / weight, 1.0)
-        return mean[:, None], variance[:, None]
-
-    def _update(self, at: Tensor | slice, mean: Tensor, variance: Tensor, batch: Tensor) -> None:
-        finite = (torch.isfinite(mean) & torch.isfinite(variance)).all(1, keepdim=True)
-        good = finite & batch  # [n, 1]
-        step = MOMENTUM * good
-        self.mean[at] += step * (mean.nan_to_num() - self.mean[at])
-        self.variance[at] += step * (variance.nan_to_num() - self.variance[at])
-        self.weight[at] += step * (1 - self.weight[at])
-
     def tensors(self) -> dict[str, Tensor]:
-        """Running statistics by name, for a checkpoint."""
-        return {"mean": self.mean, "variance": self.variance, "weight": self.weight}
+        """Averages by name, for a checkpoint."""
+        kept = {"running": self.running, "measured": self.measured}
+        return {
+            f"{k}.{name}": t for k, average in kept.items() for name, t in vars(average).items()
+        }
+
+
+class _Average:
+    """Averages of batches' means and variances, by member."""
+
+    def __init__(self, size: int, message_size: int, device: torch.device) -> None:
+        self.mean = torch.zeros(size, message_size, device=device)
+        self.variance = torch.zeros(size, message_size, device=device)
+        self.weight = torch.zeros(size, 1, device=device)
+
+    def clear(self) -> None:
+        for tensor in vars(self).values():
+            tensor.zero_()
+
+    def read(self, at: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Mean and variance, ``[n, 1, D]``; 0 and 1 where there was no batch yet."""
+        weight = self.weight[at].clamp(min=1e-6)
+        variance = torch.where(self.weight[at] > 0, self.variance[at] / weight, 1.0)
+        return (self.mean[at] / weight)[:, None], variance[:, None]
+
+    def add(
+        self, at: Tensor | slice, mean: Tensor, variance: Tensor, good: Tensor, step: float | None
+    ) -> None:
+        """Take a batch's statistics ``[n, D]`` in, where ``good`` ``[n, 1]`` and finite.
+
+        Args:
+            step: share of the new batch in a moving average; None: all batches count alike.
+        """
+        finite = (torch.isfinite(mean) & torch.isfinite(variance)).all(1, keepdim=True)
+        weight = (good & finite).to(mean.dtype)
+        keep = 1.0 if step is None else 1 - step * weight
+        weight = weight * (1.0 if step is None else step)
+        self.mean[at] = keep * self.mean[at] + weight * mean.nan_to_num()
+        self.variance[at] = keep * self.variance[at] + weight * variance.nan_to_num()
+        self.weight[at] = keep * self.weight[at] + weight

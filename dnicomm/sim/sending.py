@@ -76,7 +76,7 @@ def _speaks(own: Sequence[Outgoing], tick: Tick) -> Tensor | None:
         return None
     count = torch.zeros(tick.message.shape[:2], device=tick.message.device)
     for o in own:
-        sent = count.new_ones(len(o.place), count.shape[1]) if o.mask is None else o.mask.float()
+        sent = count.new_ones(len(o.place), count.shape[1]) if o.mask is None else o.mask.to(count)
         count.index_add_(0, o.place, sent)
     return count > 0
 
@@ -140,7 +140,8 @@ def _context(engine: Engine, time: int, lane: Lane, slots: Index) -> Tensor:
         if name == "receiver":
             members = engine.tensor(slots // lane.population.spec.num_inputs)
             leaves = pytree.tree_leaves(engine.last_state(lane))
-            part = torch.cat([leaf[members].flatten(2) for leaf in leaves], -1)
+            states = [leaf[members].reshape(len(slots), worlds, -1) for leaf in leaves]
+            part = torch.cat([torch.zeros(len(slots), worlds, 0, device=device), *states], -1)
         elif name == "time":
             part = torch.full((len(slots), worlds, 1), time / engine.length, device=device)
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,16 @@ from dnicomm.errors import UserError, nearest
 from dnicomm.runs import RunFolder, versions
 from dnicomm.sim.agent import Agent, AgentSpec
 from dnicomm.sim.channel import Channel
-from dnicomm.sim.clock import Clock, PoissonClock
+from dnicomm.sim.clock import Clock, PoissonClock, require_ticks
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.feedback import feedback_of
 from dnicomm.sim.population import AgentSettings, UtilitySettings, build_populations
+from dnicomm.sim.random import generator
 from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge_name
 from dnicomm.sim.world import Env
+
+CALIBRATION_EPISODES = 2  # before each evaluation, at the same clocks each time
+CALIBRATION_LIMIT = 100  # world time of each, at most
 
 AgentFactory = Callable[[AgentSpec], Agent]
 
@@ -169,6 +174,10 @@ class Simulation:
         )  # fmt: skip
         worlds = self.evaluation.num_worlds or self.env.eval_worlds or self.num_worlds
         tests = self.env.make(worlds, "test", self.device)
+        self.calibrator = Engine(
+            self.world, self.populations, self.edges, clocks, self.channel, feedback,
+            seed=self.seed, stream="calibrate", learn=False,
+        )  # fmt: skip
         self.examiner = Engine(
             tests, self.populations, self.edges, clocks, self.channel, feedback,
             seed=self.seed, stream="eval", learn=False,
@@ -191,7 +200,12 @@ class Simulation:
                 raise UserError(f"clock: {self.env.name} sets when its agents tick; use clock=none")
             return None
         default = self.clock or PoissonClock(rate=1.0)
-        return {name: given.get(name, default) for name in self.world.agents}
+        clocks = {name: given.get(name, default) for name in self.world.agents}
+        horizon = self.world.horizon
+        for name, clock in clocks.items():
+            rng = generator(self.seed, "train", "clock", name, 0)
+            require_ticks(clock.ticks(rng, horizon), name, horizon)
+        return clocks
 
     # -- running ------------------------------------------------------------------------------
 
@@ -215,6 +229,7 @@ class Simulation:
         began, before = time.perf_counter(), 0.0 if folder is None else _wall_of(history)
         while self.time < steps:
             due = (self.time // self.evaluation.every + 1) * self.evaluation.every
+            self.engine.progress = self.time / steps
             self.time += self.engine.play(self.episode, steps - self.time)
             self.episode += 1
             record = None
@@ -236,16 +251,32 @@ class Simulation:
     def evaluate(self, episodes: int | None = None) -> dict[str, Any]:
         """Test on unseen data, and read the channels' and agents' figures since the last time."""
         scores: dict[str, list[Tensor]] = {}
+        self._calibrate(scores)
         for number in range(episodes or self.evaluation.episodes):
             self.examiner.play(number)
             for name, values in self.examiner.world.score().items():
                 scores.setdefault(name, []).append(values)
-        metrics = {name: torch.cat(values).mean().item() for name, values in scores.items()}
+        means = {name: torch.cat(values).mean().item() for name, values in scores.items()}
+        metrics = dict(sorted(means.items(), key=lambda item: item[0].startswith("train_")))
         record = {"time": self.time, "episode": self.episode, "metrics": metrics} | self._figures()
         for population in self.populations:
             population.channel_meter.reset()
             population.agent_meter.reset()
         return record
+
+    def _calibrate(self, scores: dict[str, list[Tensor]]) -> None:
+        """Measure the statistics of messages on the training worlds, for the agents as they are.
+
+        What they score there, without learning, goes into ``scores`` as ``train_…``.
+        """
+        normalizers = [p.normalizer for p in self.populations if p.normalizer is not None]
+        with ExitStack() as measuring:
+            for normalizer in normalizers:
+                measuring.enter_context(normalizer.measure())
+            for number in range(CALIBRATION_EPISODES):
+                if self.calibrator.play(number, CALIBRATION_LIMIT) < CALIBRATION_LIMIT:
+                    for name, values in self.world.score().items():
+                        scores.setdefault(f"train_{name}", []).append(values)
 
     def _figures(self) -> dict[str, Any]:
         channels: dict[str, Any] = {}

@@ -85,13 +85,16 @@ class EdgeList(Topology):
     """
 
     def __init__(self, edges: Iterable[Sequence[str]] | Any) -> None:
-        if hasattr(edges, "is_directed"):  # a networkx graph, without importing networkx
-            pairs = list(edges.edges())
-            self._edges = pairs if edges.is_directed() else pairs + [(b, a) for a, b in pairs]
+        graph: Any = edges
+        if hasattr(graph, "is_directed"):  # a networkx graph, without importing networkx
+            pairs = [(str(a), str(b)) for a, b in graph.edges()]
+            self._edges = pairs if graph.is_directed() else pairs + [(b, a) for a, b in pairs]
             return
+        if isinstance(edges, str) or not isinstance(edges, Iterable):
+            raise UserError(f"topology.edges={edges}: must be [sender, receiver] pairs")
         self._edges = []
         for pair in edges:
-            if isinstance(pair, str) or len(pair) != 2:
+            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
                 raise UserError(f"topology.edges: {pair!r} is not a pair [sender, receiver]")
             self._edges.append((str(pair[0]), str(pair[1])))
 

@@ -117,8 +117,19 @@ class World(abc.ABC):
         """Which channels take a message sent now: ``[E, B]`` bool, or the same for all."""
         return True
 
+    def alive(self) -> Tensor | None:
+        """``[num_agents, B]`` bool: who may still get rewards; None: everybody.
+
+        The others have no future. It differs from :meth:`active` where agents wait for their turn.
+        """
+        return self.active()
+
     def ended(self) -> Tensor | None:
-        """``[B]`` bool: worlds whose episode is over; None where none ends early."""
+        """``[B]`` bool: worlds whose episode is over; None where none ends early.
+
+        Nothing follows a true end. A world that has not ended at the horizon is cut off: to agents
+        with values, they stand for what would have followed.
+        """
         return None
 
 

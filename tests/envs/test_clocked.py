@@ -9,7 +9,7 @@ from pettingzoo import ParallelEnv
 from pettingzoo.test import api_test, render_test, seed_test, state_test
 from pettingzoo.test.example_envs import generated_agents_parallel_v0
 
-from dnicomm.envs.clocked import clocked
+from dnicomm.envs import clocked
 from dnicomm.errors import UserError
 from dnicomm.sim.clock import (
     BurstyClock,

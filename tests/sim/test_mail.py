@@ -81,7 +81,16 @@ class Sent:
 class Story:
     """Plays one random story on a mailbox and on the reference, and compares all the way."""
 
-    def __init__(self, members, inputs, worlds, seed, exact, first_only, device="cpu"):
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        worlds: int,
+        seed: int,
+        exact: bool,
+        first_only: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.members, self.inputs, self.worlds = members, inputs, worlds
         self.exact, self.first_only = exact, first_only
         self.device = torch.device(device)
@@ -147,9 +156,7 @@ class Story:
             )
             self.box.send(parcel, None if lost is None else self.tensor(lost))
             for e, b in zip(*np.nonzero(mask), strict=True):
-                letter = Letter(
-                    numbers[e], int(part[e]), int(b), base[e, b] * SCALE, time, arrival
-                )
+                letter = Letter(numbers[e], int(part[e]), int(b), base[e, b] * SCALE, time, arrival)
                 self.letters.send(letter, lost is not None and bool(lost[e, b]))
 
     def read(self, time: int) -> None:
@@ -270,12 +277,10 @@ def test_a_long_story(exact, device):
 def test_a_slot_settles_in_the_same_order_whoever_shares_its_mailbox(members, inputs, seed):
     """What a utility model is fitted to, and in which order, is its own channel's affair."""
     worlds, length = 2, 12
+    number, opened, orders = 0, [], [defaultdict(list), defaultdict(list)]
     rng = np.random.default_rng(seed)
     together = Mailbox(members, inputs, worlds, SIZE, 1, torch.device("cpu"))
     alone = [Mailbox(1, inputs, worlds, SIZE, 1, torch.device("cpu")) for _ in range(members)]
-    orders: list[dict[int, list]] = [defaultdict(list), defaultdict(list)]
-    number = 0
-    opened: list[int] = []
 
     def take(which, box, first):
         for settlement in box.take_settlements():

@@ -1,0 +1,112 @@
+"""``dnicomm COMMAND …``: finds the command, and shows what went wrong in a line or two.
+
+A command's module is imported once it is chosen: torch and Hydra take seconds, help shall not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+
+from dnicomm import __version__
+from dnicomm.errors import UserError, nearest
+
+# command -> module, and what it does
+COMMANDS = {
+    "run": ("dnicomm.commands.run", "train and evaluate one configuration, or a sweep of them"),
+    "resume": ("dnicomm.commands.resume", "go on with a run that was stopped"),
+    "eval": ("dnicomm.commands.evaluate", "test a run's agents again"),
+    "list": ("dnicomm.commands.listing", "what there is to choose from"),
+    "check": ("dnicomm.commands.check", "say what an agent, environment or the like gets wrong"),
+}
+HYDRA = ("run",)  # commands whose arguments Hydra reads
+
+HELP = """\
+usage: dnicomm COMMAND [ARGUMENTS]
+
+{commands}
+
+  dnicomm run                                   a first run: a digit passed on by four agents
+  dnicomm run env.num_agents=6 feedback=exact   other values (dnicomm run --help shows all keys)
+  dnicomm run agent=recurrent clock=bursty      other options (dnicomm list)
+  dnicomm run -m seed=0,1,2 feedback=synthetic,none       a sweep: one run a combination
+  dnicomm run agent=custom agent._target_=my_module.MyAgent
+
+  dnicomm COMMAND --help    dnicomm --version
+  eval "$(dnicomm -sc install=bash)"            completion with the Tab key
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code.
+
+    2: something to put right, said in one or two lines. 130: stopped by the user. Other
+    exceptions are mistakes of a program and keep their traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        print(f"dnicomm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"\ndnicomm: {str(stop) or 'stopped'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] in (["-sc"], ["--shell-completion"]):
+        return _complete(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        rows = "\n".join(f"  {name:<8}{line}" for name, (_, line) in COMMANDS.items())
+        print(HELP.format(commands=rows), end="")
+        return 0
+    command, *rest = arguments
+    if command == "--version":
+        print(f"dnicomm {__version__}")
+        return 0
+    if command not in COMMANDS:
+        if "=" in command or command.startswith("-"):
+            words = " ".join(arguments)
+            raise UserError(f"name a command first, for example: dnicomm run {words}")
+        raise UserError(f"{command}: there is no such command.{nearest(command, COMMANDS)}")
+    return _call(command, rest)
+
+
+def _call(command: str, arguments: list[str]) -> int:
+    code: int = importlib.import_module(COMMANDS[command][0]).main(arguments)
+    return code
+
+
+def _complete(arguments: list[str]) -> int:
+    """Answer the shell: the first word is ours, what follows a Hydra command is Hydra's."""
+    if not any(word.startswith("query=") for word in arguments):  # install= and uninstall=
+        return _call("run", arguments)
+    line = os.environ.get("COMP_LINE", "")
+    words = re.fullmatch(r"(\s*\S+\s+)(\S+)(\s.*)", line)
+    if words is None:
+        print(" ".join(COMMANDS))
+    elif words[2] in HYDRA:
+        os.environ["COMP_LINE"] = words[1] + words[3].lstrip()
+        try:
+            return _call(words[2], arguments)
+        finally:
+            os.environ["COMP_LINE"] = line
+    elif words[2] == "list":
+        from dnicomm.commands.options import GROUPS
+
+        print(" ".join(GROUPS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Hydra's own complaints in plain words: which key, which names are near, what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dnicomm.commands.options import GROUPS, options
+from dnicomm.errors import UserError, nearest
+
+
+def explain(error: HydraException | OmegaConfBaseException) -> UserError:
+    """The same in one or two lines."""
+    if isinstance(error, OverrideParseException):
+        return _parse(error)
+    if isinstance(error, MissingConfigException):
+        return _option(error)
+    text = str(error)
+    if isinstance(error, OmegaConfBaseException):
+        key = error.full_key or error.key
+        return UserError(f"{key}: {_first_lines(text)}" if key else _first_lines(text))
+    if isinstance(error, ConfigCompositionException):
+        match = re.search(r"Could not override '([^']+)'\.\nTo append to your config use", text)
+        if match:
+            return _key(match[1], text)
+        match = re.search(r"Could not delete from config\. '([^']+)'", text)
+        if match:
+            return _key(match[1], text)
+        if text.startswith("Ambiguous value for argument"):
+            word = text.split("'")[1]
+            key, _, value = word.partition("=")
+            return UserError(f"{word}: write -m for one run a value, or {key}=[{value}] for a list")
+        match = re.match(r"Multiple values for (\w+)\.", text)
+        if match:
+            return UserError(f"{match[1]} is chosen twice: write {match[1]}=OPTION, without a +")
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        text = f"{text} {error.__cause__}"
+    return UserError(_first_lines(text))
+
+
+def explain_other(error: OSError | ValueError, words: Sequence[str]) -> UserError:
+    """What Hydra raises beside its own exceptions: for folders it can't make, and odd options."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename} cannot be a run folder: {error.strerror}")
+    for word in words:
+        group, _, name = word.partition("=")
+        known = [option.name for option in options(group)] if group in GROUPS else []
+        if group in GROUPS and name not in known:
+            return UserError(f"{word}: there is no such {group}.{nearest(name, known)}")
+    return UserError(_first_lines(str(error)))
+
+
+def _parse(error: OverrideParseException) -> UserError:
+    word = error.override
+    if "=" not in word:
+        owners = [group for group in GROUPS if word in {o.name for o in options(group)}]
+        hint = f" Did you mean {owners[0]}={word}?" if owners else ""
+        return UserError(f"{word}: must be KEY=VALUE, e.g. seed=1.{hint}")
+    key, _, value = word.partition("=")
+    where = key.lstrip("+~") or word
+    hint = ""
+    if "," in value and "-m" not in value:
+        hint = "; lists are [a,b], without spaces or in quotes"
+    return UserError(f"{where}={value}: this value can't be read{hint}. "
+                     f"Put text with special characters in quotes: '{where}=\"…\"'")  # fmt: skip
+
+
+def _option(error: MissingConfigException) -> UserError:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return UserError(_first_lines(str(error)))
+    if group in GROUPS:
+        known: Iterable[str] = [option.name for option in options(group)]
+    else:
+        known = error.options or []
+    return UserError(f"{group}={name}: there is no such {group}.{nearest(name, known)}")
+
+
+def _key(key: str, text: str) -> UserError:
+    if key in GROUPS:  # a group that has no options yet is no group to Hydra
+        value = text.rpartition(f"{key}=")[2]
+        known = [option.name for option in options(key)]
+        return UserError(f"{key}={value}: there is no such {key}.{nearest(value, known)}")
+    parent, _, name = key.rpartition(".")
+    return UserError(f"{key}: there is no such key.{nearest(name, _keys(parent))}")
+
+
+def _keys(parent: str) -> Iterable[str]:
+    """The keys below one of the configuration's own, or of Hydra's."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module("dnicomm.configs", version_base="1.3"):
+        config: Any = compose("config", return_hydra_config=True)
+    section = OmegaConf.select(config, parent) if parent else config
+    if not OmegaConf.is_dict(section):
+        return []
+    known = [str(key) for key in section]
+    return known if parent else {*known, *GROUPS} - {"hydra"}
+
+
+def _first_lines(text: str) -> str:
+    """The first lines of what Hydra says, without its pointers to its manual."""
+    lines = [line.strip() for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("See http", "full_key",
+            "object_type", "reference_type", "Config search path", "provider="))]  # fmt: skip
+    return " ".join(kept[:3])

@@ -1,0 +1,79 @@
+"""The groups of a configuration and their options, ours and other packages'. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.resources import files
+
+# group of the configuration -> entry-point group for other packages' options
+GROUPS = {
+    "env": "dnicomm.envs",
+    "agent": "dnicomm.agents",
+    "clock": "dnicomm.clocks",
+    "channel": "dnicomm.channels",
+    "topology": "dnicomm.topologies",
+    "utility": "dnicomm.utilities",
+    "optimizer": "dnicomm.optimizers",
+    "recipe": None,  # whole experiments: no class behind them
+}
+CONFIGS = "dnicomm.configs"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice in a group."""
+
+    group: str
+    name: str
+    line: str  # what it is, in one line
+    target: str | None = None  # of another package's option, the class as ``module:name``
+
+
+def options(group: str) -> list[Option]:
+    """All options of a group, sorted; ours come before another package's of the same name."""
+    found = {option.name: option for option in [*plugins(group), *_shipped(group)]}
+    return [found[name] for name in sorted(found)]
+
+
+def plugins(group: str) -> Iterator[Option]:
+    """Options that other packages bring, by their entry points."""
+    entry_group = GROUPS[group]
+    if entry_group is None:
+        return
+    for point in entry_points(group=entry_group):
+        where = point.value if point.dist is None else f"{point.value}, from {point.dist.name}"
+        yield Option(group, point.name, where, point.value)
+
+
+def manual(*names: str) -> str:
+    """One of our configuration files with its comments, e.g. ``manual("clock", "none")``."""
+    return files(CONFIGS).joinpath(*names[:-1], f"{names[-1]}.yaml").read_text(encoding="utf-8")
+
+
+def register_plugins() -> None:
+    """Make other packages' options known to Hydra, as ``group=name``."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for group in GROUPS:
+        for option in plugins(group):
+            store.store(name=option.name, node={"_target_": option.target}, group=group)
+
+
+def _shipped(group: str) -> Iterator[Option]:
+    folder = files(CONFIGS) / group
+    if not folder.is_dir():
+        return
+    for file in folder.iterdir():
+        if file.name.endswith(".yaml"):
+            text = file.read_text(encoding="utf-8")
+            yield Option(group, file.name.removesuffix(".yaml"), _first_comment(text))
+
+
+def _first_comment(text: str) -> str:
+    for line in text.splitlines():
+        if line.startswith("#") and not line.startswith("# @"):
+            return line.removeprefix("#").strip()
+    return ""

@@ -1,0 +1,52 @@
+"""The words after ``dnicomm run``, before Hydra reads them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+
+from hydra._internal.utils import get_args_parser
+
+from dnicomm.errors import UserError, nearest
+
+# Groups whose class may be anybody's and take any key: Hydra is told to accept what its own
+# configuration does not list, and the class's signature is what keys are checked against.
+_OPEN = re.compile(r"(agents?|env|clock|channel|topology|utility|optimizer)\.[^=]+=")
+
+
+def prepare(arguments: Sequence[str]) -> list[str]:
+    """Arguments as Hydra shall see them.
+
+    Raises:
+        UserError: if there is no such flag.
+    """
+    _check_flags(arguments)
+    return ["++" + word if _OPEN.match(word) else word for word in arguments]
+
+
+def plain(overrides: Sequence[str]) -> list[str]:
+    """Overrides as a user would write them."""
+    return [
+        word.removeprefix("++") if _OPEN.match(word.removeprefix("++")) else word
+        for word in overrides
+    ]
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    parser = get_args_parser()
+    known = [flag for action in parser._actions for flag in action.option_strings]
+
+    def refuse(message: str) -> None:
+        flags = [word for word in arguments if word.startswith("-")]
+        unknown = [word for word in flags if word.partition("=")[0] not in known]
+        if "unrecognized" in message and unknown:
+            long = [flag for flag in known if flag.startswith("--")]
+            raise UserError(f"{unknown[0]}: there is no such flag.{nearest(unknown[0], long)}")
+        raise UserError(message)
+
+    parser.error = refuse  # type: ignore[method-assign,assignment]
+    try:
+        parser.parse_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from None

@@ -1,0 +1,84 @@
+"""``dnicomm resume``: a run that was stopped goes on from its last checkpoint."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnicomm.commands.arguments import Parser
+from dnicomm.commands.leftovers import SWEEP
+from dnicomm.errors import UserError
+from dnicomm.runs import Checkpoint, RunFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Go on with the run that the arguments name; the exit code.
+
+    Raises:
+        UserError: if it is no run folder, or its configuration no longer fits.
+    """
+    parser = Parser("dnicomm resume", description="Go on with a run from its last checkpoint.")
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    run = open_run(parser.parse_args(arguments).run)
+
+    from rich.console import Console
+
+    from dnicomm.commands.session import alone, conclude
+
+    console = Console()
+    with alone(run.path):
+        ended = run.summary()
+        if ended is not None:
+            console.print("this run has ended", highlight=False)
+        summary = _go_on(run, console) if ended is None else ended
+    conclude(console, run.path, summary, run.config.get("overrides", ()))
+    return 0
+
+
+def _go_on(run: RunFolder, console: Console) -> Mapping[str, Any]:
+    from dnicomm.commands.build import build
+    from dnicomm.commands.keys import check_keys
+    from dnicomm.commands.session import carry_on
+
+    config = check_keys(run.config)
+    simulation = build(config)
+    checkpoint = last_checkpoint(run)
+    run.truncate_metrics(0 if checkpoint is None else checkpoint.time)
+    if checkpoint is not None:
+        simulation.restore(checkpoint.tensors, checkpoint.facts)
+        console.print(f"going on from world time {checkpoint.time}", highlight=False)
+    else:
+        console.print("there is no checkpoint yet: beginning anew", highlight=False)
+    return carry_on(simulation, config, run, console).summary
+
+
+def last_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """The newest checkpoint that is whole, None before the first; says which it passed over.
+
+    Raises:
+        UserError: if there are some, and all are damaged.
+    """
+    with warnings.catch_warnings(record=True) as passed:
+        warnings.simplefilter("always")
+        checkpoint = run.latest_checkpoint()
+    for warning in passed:
+        print(f"dnicomm: {warning.message}", file=sys.stderr)
+    return checkpoint
+
+
+def open_run(folder: Path) -> RunFolder:
+    """The run in a folder.
+
+    Raises:
+        UserError: if it is none; names the runs where it is a sweep.
+    """
+    if (folder / SWEEP).exists() and not (folder / "config.yaml").exists():
+        jobs = sorted(path.name for path in folder.iterdir() if (path / "config.yaml").exists())
+        raise UserError(f"{folder} is a sweep; name one of its runs: {', '.join(jobs)}")
+    return RunFolder.open(folder)

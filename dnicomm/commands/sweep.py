@@ -1,0 +1,63 @@
+"""The table at the end of a sweep: what differed between its runs, and what each reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dnicomm.commands.session import quoted
+from dnicomm.commands.table import figure
+from dnicomm.errors import UserError
+from dnicomm.runs import RunFolder
+
+
+def print_sweep(folder: Path) -> None:
+    """Print a row a run; nothing if there are no finished ones."""
+    console = Console()
+    runs = _runs(folder)
+    if not runs:
+        return
+    typed = {name: _typed(config) for name, (config, _) in runs.items()}
+    keys = list(dict.fromkeys(key for overrides in typed.values() for key in overrides))
+    varied = [key for key in keys if len({json.dumps(o.get(key)) for o in typed.values()}) > 1]
+    metrics = list(dict.fromkeys(name for _, s in runs.values() for name in s["metrics"]))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for key in ["run", *varied]:
+        table.add_column(key, no_wrap=True)
+    for name in metrics:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, (_, summary) in runs.items():
+        figures = [figure(summary["metrics"].get(metric)) for metric in metrics]
+        table.add_row(name, *(typed[name].get(key, "") for key in varied), *figures)
+    console.print()
+    console.print(table)
+    console.print(f"\n{quoted(folder)}", highlight=False, soft_wrap=True, style="bold")
+
+
+def _runs(folder: Path) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Configuration and summary of the finished runs below a folder, in the order of their jobs."""
+    found: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+    for path in sorted(folder.iterdir(), key=lambda p: (_number(p.name), p.name)):
+        try:
+            run = RunFolder.open(path)
+            summary = run.summary()
+        except UserError:
+            continue
+        if summary is not None:
+            found[path.name] = (run.config, summary)
+    return found
+
+
+def _typed(config: Mapping[str, Any]) -> dict[str, str]:
+    pairs = (str(override).partition("=") for override in config.get("overrides", ()))
+    return {key: value for key, _, value in pairs}
+
+
+def _number(name: str) -> int:
+    first = name.partition("-")[0]
+    return int(first) if first.isdigit() else -1

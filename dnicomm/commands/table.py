@@ -1,0 +1,104 @@
+"""Tables of what a run reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Figures = Mapping[str, Mapping[str, Any]]
+# a channel's or agent's figure -> the heading above it
+CHANNEL = {
+    "cosine": "cosine",
+    "relative_error": "rel. error",
+    "share_read": "share read",
+    "age": "age",
+}
+AGENT = {"ticks": "ticks", "updates": "updates", "loss": "loss", "reward": "reward"}
+LEGEND = (
+    "cosine, rel. error: of synthetic gradients, against true ones; share read: of\n"
+    "messages sent; age: world time since a message was sent, when it is read"
+)
+LONGEST = 20  # rows in a table at the end of a run
+
+
+def figure(value: Any) -> str:
+    """A number in a few digits."""
+    if value is None:
+        return "–"  # noqa: RUF001 -- a dash
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if abs(value) >= 1000 or 0 < abs(value) < 0.001 else f"{value:.3f}"
+
+
+def headline(record: Mapping[str, Any]) -> list[str]:
+    """One evaluation in a few words: metrics, and means over agents and channels."""
+    parts = [f"{name} {figure(value)}" for name, value in record["metrics"].items()]
+    for name, figures in (("loss", record["agents"]), ("cosine", record["channels"])):
+        value = mean(of[name] for of in figures.values())
+        if value is not None:
+            parts.append(f"{name} {figure(value)}")
+    return parts
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of what there is."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
+def print_result(console: Console, summary: Mapping[str, Any]) -> None:
+    """The tables at the end of a run."""
+    channels, agents = channels_table(summary["channels"]), agents_table(summary["agents"])
+    for table, note in (
+        (metrics_table(summary["metrics"]), ""),
+        (channels, LEGEND),
+        (agents, ""),
+    ):
+        if table is not None:
+            console.print()
+            console.print(table)
+            if note:
+                console.print(note, style="dim", highlight=False)
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """What was reached, a row a metric."""
+    table = _table("metric", ["value"])
+    for name, value in metrics.items():
+        table.add_row(name, f"[bold]{figure(value)}[/bold]")
+    return table
+
+
+def channels_table(channels: Figures, longest: int = LONGEST) -> Table | None:
+    """How well each channel's utility model foresaw gradients, and what became of messages."""
+    return _figures("channel", channels, CHANNEL, longest)
+
+
+def agents_table(agents: Figures, longest: int = LONGEST) -> Table | None:
+    """What each agent did."""
+    return _figures("agent", agents, AGENT, longest)
+
+
+def _figures(what: str, rows: Figures, columns: Mapping[str, str], longest: int) -> Table | None:
+    """A row each, and a column for each figure that there is."""
+    there = {key: title for key, title in columns.items()
+             if any(of.get(key) is not None for of in rows.values())}  # fmt: skip
+    if not rows or not there:
+        return None
+    table = _table(what, list(there.values()))
+    for name, of in list(rows.items())[:longest]:
+        table.add_row(name, *(figure(of.get(key)) for key in there))
+    if len(rows) > longest:
+        table.add_row(f"… and {len(rows) - longest} more", *[""] * len(there), style="dim")
+    return table
+
+
+def _table(what: str, columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    table.add_column(what, no_wrap=True, min_width=18)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

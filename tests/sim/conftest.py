@@ -1,0 +1,194 @@
+"""A town for the engine's tests: agents with random things to see and to name at every time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dnicomm.sim import Agent, AgentSpaces, ContextField, Env, Inbox, TickOutput, World
+
+SEEN = 3  # numbers in an observation
+CLASSES = 3
+
+
+@dataclass
+class Town(Env):
+    """Configuration of a town: labels for everybody, no rewards.
+
+    Args:
+        absent: share of (time, agent, world) in which an agent is not there.
+        shut: share of (time, channel, world) in which a channel takes nothing.
+        last: the first world ends at this time, the others one after another; None: none does.
+        leave: the same, but that the worlds go on without anybody.
+        garbage: what an agent that is not there would see, and be asked.
+        perturbed: a world in which everything seen and asked is different.
+    """
+
+    num_agents: int = 4
+    horizon: int = 16
+    absent: float = 0.0
+    shut: float = 0.0
+    last: int | None = None
+    leave: int | None = None
+    garbage: bool = False
+    perturbed: int | None = None
+    name: str = "town"
+
+    def make(self, num_worlds, split, device):
+        return TownWorld(self, num_worlds, device)
+
+
+class TownWorld(World):
+    context_fields = {"hint": ContextField(2)}  # noqa: RUF012
+    default_context = ("hint",)
+
+    def __init__(self, env: Town, num_worlds: int, device: torch.device) -> None:
+        self.env, self.num_worlds, self.device = env, num_worlds, device
+        self.agents = tuple(f"agent_{i}" for i in range(env.num_agents))
+        self.horizon = env.horizon
+        self.early_end = env.last is not None
+        self.walls: list[tuple[int, int]] = []  # channels that never take anything
+
+    def spaces(self, agent: str) -> AgentSpaces:
+        return AgentSpaces((SEEN,), CLASSES)
+
+    def reset(self, episode: int, rng: np.random.Generator) -> None:
+        env, worlds = self.env, self.num_worlds
+        hint = rng.standard_normal((env.horizon, worlds, 2))
+        days = []
+        for _ in self.agents:  # one agent after another, so that one more changes nobody's
+            seen = rng.standard_normal((env.horizon, worlds, SEEN))
+            asked = rng.integers(-1, CLASSES, (env.horizon, worlds))
+            here = rng.random((env.horizon, worlds)) >= env.absent
+            if env.perturbed is not None:
+                seen[:, env.perturbed] += 1
+                asked[:, env.perturbed] = (asked[:, env.perturbed] + 1) % CLASSES
+            if env.garbage:
+                seen[~here], asked[~here] = 1e3, 0
+            days.append((seen, asked, here))
+        seen, asked, here = (np.stack(part, 1) for part in zip(*days, strict=True))
+        dtype = torch.get_default_dtype()
+        self.seen = torch.from_numpy(seen).to(self.device, dtype)  # [T, n, B, SEEN]
+        self.asked = torch.from_numpy(asked).to(self.device)  # [T, n, B]
+        self.here = torch.from_numpy(here).to(self.device)
+        self.hint = torch.from_numpy(hint).to(self.device, dtype)
+        count = len(self.agents)
+        doors = rng.random((env.horizon, count, count, worlds)) >= env.shut
+        for wall in self.walls:
+            doors[:, *wall] = False
+        self.doors = torch.from_numpy(doors).to(self.device)
+        self.answer = torch.full((count, worlds), -1, device=self.device)
+        self.time = 0
+
+    def observe(self, agents: Sequence[int]) -> Tensor:
+        return self.seen[min(self.time, self.horizon - 1)][list(agents)]
+
+    def labels(self, agents: Sequence[int]) -> Tensor:
+        return self.asked[self.time][list(agents)]
+
+    def context(self, field: str) -> Tensor:
+        return self.hint[self.time]
+
+    def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
+        for i, agent in enumerate(agents):
+            there = slice(None) if active is None else active[i]
+            self.answer[agent, there] = actions[i, there]
+
+    def step(self) -> None:
+        self.time += 1
+
+    def active(self) -> Tensor | None:
+        if self.env.leave is not None:
+            return self._before(self.env.leave).expand(len(self.agents), -1)
+        if self.env.absent == 0:
+            return None
+        return self.here[min(self.time, self.horizon - 1)]
+
+    def ended(self) -> Tensor | None:
+        return None if self.env.last is None else ~self._before(self.env.last)
+
+    def _before(self, time: int) -> Tensor:
+        return self.time < time + torch.arange(self.num_worlds, device=self.device)  # [B]
+
+    def open_edges(self, senders: Sequence[int], receivers: Sequence[int]) -> Tensor | bool:
+        if self.env.shut == 0 and not self.walls:
+            return True
+        return self.doors[self.time][list(senders), list(receivers)]
+
+    def score(self) -> dict[str, Tensor]:
+        return {"mean_answer": self.answer.to(torch.get_default_dtype()).mean(0)}
+
+
+class Walker(Agent):
+    """A recurrent agent with a state of two leaves."""
+
+    def __init__(self, spec, width: int = 5) -> None:
+        super().__init__(spec)
+        self.width = width
+        self.cell = nn.Linear(spec.input_size + width + 1, width)
+        self.message = nn.Linear(width, spec.message_size)
+        self.action = nn.Linear(width, spec.action_size)
+
+    def initial_state(self, num_worlds: int):
+        return {"h": torch.zeros(num_worlds, self.width), "ticks": torch.zeros(num_worlds)}
+
+    def tick(self, observation: Tensor, inbox: Inbox, state) -> TickOutput:
+        ticks = state["ticks"] + 1
+        inputs = [observation, inbox.flat(), inbox.age.sum(1, keepdim=True) / 10]
+        h = torch.tanh(self.cell(torch.cat([*inputs, state["h"]], -1)))
+        return TickOutput(self.action(h), self.message(h), {"h": h, "ticks": ticks})
+
+
+class Normed(Agent):
+    """A feed-forward agent with batch normalisation inside, buffers and all."""
+
+    def __init__(self, spec, width: int = 6) -> None:
+        super().__init__(spec)
+        self.body = nn.Sequential(
+            nn.Linear(spec.input_size, width), nn.BatchNorm1d(width), nn.Tanh(), nn.Dropout(0.0)
+        )
+        self.message = nn.Linear(width, spec.message_size)
+        self.action = nn.Linear(width, spec.action_size)
+
+    def tick(self, observation: Tensor, inbox: Inbox, state) -> TickOutput:
+        h = self.body(torch.cat([observation, inbox.flat()], -1))
+        return TickOutput(self.action(h), self.message(h), state)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """More threads than the machine has cores for small tensors only cost time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def double():
+    """Everything in float64, for exactness far below what float32 can tell."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def town() -> type[Town]:
+    """The environment."""
+    return Town
+
+
+@pytest.fixture(scope="session")
+def walker() -> type[Walker]:
+    """Its recurrent inhabitants."""
+    return Walker
+
+
+@pytest.fixture(scope="session")
+def normed() -> type[Normed]:
+    """Its inhabitants with batch normalisation."""
+    return Normed
