@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dnicomm.commands.table import agents_table, channels_table, figure, headline
+from dnicomm.commands.table import agents_table, channels_table, figure, headline, tested
 from dnicomm.sim import Progress
 
 SHOWN = 8  # agents and channels in a live picture
@@ -113,7 +113,7 @@ class Picture:
         if self.record is None:
             return Group(top, Text("nothing is evaluated yet", style="dim"))
         metrics = "   ".join(f"{n} [bold]{figure(v)}[/bold]" for n, v in
-                             self.record["metrics"].items())  # fmt: skip
+                             tested(self.record["metrics"]).items())  # fmt: skip
         return Group(
             top,
             Text.from_markup(f"evaluated at {self.record['time']:,}:   {metrics}"),

@@ -25,12 +25,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     run = open_run(given.run)
 
-    from rich.console import Console
-
     from dnicomm.commands.build import build
     from dnicomm.commands.keys import check_keys
     from dnicomm.commands.session import threads
-    from dnicomm.commands.table import metrics_table
+    from dnicomm.commands.table import metrics_table, screen
 
     config = check_keys(run.config)
     if given.num_worlds is not None:
@@ -42,12 +40,12 @@ def main(arguments: Sequence[str]) -> int:
     simulation.restore(checkpoint.tensors, checkpoint.facts)
     with threads(config["threads"]):
         record = simulation.evaluate(given.episodes)
-    console = Console()
+    console = screen()
     episodes = given.episodes or config["eval"]["episodes"]
     worlds = simulation.examiner.world.num_worlds
     console.print(
         f"{simulation.env.name}, trained to world time {checkpoint.time}; "
-        f"{episodes} episodes in {worlds} worlds",
+        f"{episodes} episode{'s' * (episodes > 1)} in {worlds} world{'s' * (worlds > 1)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     console.print(metrics_table(record["metrics"]))

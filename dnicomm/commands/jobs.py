@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from dnicomm.commands.build import build
 from dnicomm.commands.keys import check_keys
 from dnicomm.commands.session import alone, carry_on, conclude, discard, quoted
-from dnicomm.commands.table import headline
+from dnicomm.commands.table import headline, screen
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 
@@ -31,7 +29,7 @@ def run_job(
     Raises:
         UserError: if the configuration or a plug-in is wrong; then no run is left behind.
     """
-    console = Console()
+    console = screen()
     if (folder / "config.yaml").exists():
         path = quoted(folder)
         raise UserError(f"{path} already holds a run, and nothing is written over. "

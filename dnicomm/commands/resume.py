@@ -27,11 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
     run = open_run(parser.parse_args(arguments).run)
 
-    from rich.console import Console
-
     from dnicomm.commands.session import alone, conclude
+    from dnicomm.commands.table import screen
 
-    console = Console()
+    console = screen()
     with alone(run.path):
         ended = run.summary()
         if ended is not None:

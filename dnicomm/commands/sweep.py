@@ -7,25 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from dnicomm.commands.session import quoted
-from dnicomm.commands.table import figure
+from dnicomm.commands.table import figure, screen, tested
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 
 
 def print_sweep(folder: Path) -> None:
     """Print a row a run; nothing if there are no finished ones."""
-    console = Console()
+    console = screen()
     runs = _runs(folder)
     if not runs:
         return
     typed = {name: _typed(config) for name, (config, _) in runs.items()}
     keys = list(dict.fromkeys(key for overrides in typed.values() for key in overrides))
     varied = [key for key in keys if len({json.dumps(o.get(key)) for o in typed.values()}) > 1]
-    metrics = list(dict.fromkeys(name for _, s in runs.values() for name in s["metrics"]))
+    metrics = list(dict.fromkeys(name for _, s in runs.values() for name in tested(s["metrics"])))
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for key in ["run", *varied]:
         table.add_column(key, no_wrap=True)

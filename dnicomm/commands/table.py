@@ -21,7 +21,14 @@ LEGEND = (
     "cosine, rel. error: of synthetic gradients, against true ones; share read: of\n"
     "messages sent; age: world time since a message was sent, when it is read"
 )
+WIDTH = 200
 LONGEST = 20  # rows in a table at the end of a run
+
+
+def screen() -> Console:
+    """Where output goes; tables in a file are as wide as they need to be."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def figure(value: Any) -> str:
@@ -35,12 +42,17 @@ def figure(value: Any) -> str:
 
 def headline(record: Mapping[str, Any]) -> list[str]:
     """One evaluation in a few words: metrics, and means over agents and channels."""
-    parts = [f"{name} {figure(value)}" for name, value in record["metrics"].items()]
+    parts = [f"{name} {figure(value)}" for name, value in tested(record["metrics"]).items()]
     for name, figures in (("loss", record["agents"]), ("cosine", record["channels"])):
         value = mean(of[name] for of in figures.values())
         if value is not None:
             parts.append(f"{name} {figure(value)}")
     return parts
+
+
+def tested(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics on what nobody was trained on."""
+    return {name: value for name, value in metrics.items() if not name.startswith("train_")}
 
 
 def mean(values: Iterable[float | None]) -> float | None:

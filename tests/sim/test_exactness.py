@@ -20,6 +20,7 @@ from dnicomm.sim import (
     SGD,
     Adam,
     Chain,
+    Channel,
     Complete,
     Delay,
     Drop,
@@ -111,7 +112,8 @@ class Ledger:
         self.engine, self.population, self.written = sim.engine, population, written
         shape = (len(population.inputs), sim.world.horizon, sim.num_worlds)
         self.target = torch.zeros(*shape, sim.message_size, device=sim.device)
-        self.settled, self.reads = (torch.zeros(shape, device=sim.device) for _ in range(2))
+        self.value = torch.zeros_like(self.target)
+        self.settled = torch.zeros(shape, device=sim.device)
 
     def _at(self, context: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
         times = (context[..., 0] * self.engine.length).round().long()  # [e, B]
@@ -128,6 +130,7 @@ class Ledger:
     ) -> Estimate:
         at = tuple(index[mask] for index in self._at(context, rows))
         self.target.index_put_(at, target.gradient[mask])
+        self.value.index_put_(at, message[mask])
         self.settled.index_put_(at, torch.ones_like(at[1]).to(self.settled), accumulate=True)
         return Estimate(torch.zeros_like(message), torch.zeros_like(message[..., 0]))
 
@@ -231,6 +234,25 @@ def test_mixed_feedback_is_between_true_and_synthetic(share, device):
     assert differ(said, true) == {"agent_0"}
     want = {name: share * true[name] + (1 - share) * said[name] for name in true}
     close(mixed, want)
+
+
+@pytest.mark.parametrize("feedback", ["exact", "synthetic"])
+def test_what_arrives_is_what_the_channel_made_of_it(feedback, device):
+    class Doubled(Channel):
+        def distort(self, message, rng):
+            return 2 * message
+
+    found = []
+    for channel in (Channel(), Doubled()):
+        env = Relay(num_agents=2, horizon=6)
+        sim = simulation(
+            env, FeedForward, feedback, channel=channel, **(frozen | {"device": device})
+        )
+        (book,) = keep_books(sim).values()
+        one_episode(sim)
+        found.append(book)
+    assert found[0].value.abs().sum() > 0
+    torch.testing.assert_close(found[1].value, 2 * found[0].value)
 
 
 def test_what_is_injected_is_scaled_and_what_is_learnt_is_not(device):
@@ -386,17 +408,16 @@ def test_a_utility_model_sees_the_last_state_of_its_own_receiver(town, walker):
             own = seen[population.names[-1]] = []
 
             def fit(message, context, target, rows, mask, own=own):
-                own.append(context[-1])
+                own.append(context[mask])
                 return Estimate(torch.zeros_like(message), torch.zeros_like(message[..., 0]))
 
             population.interface.fit = fit
     one_episode(sim)
-    assert all(context.shape == (5, 1) for context in seen["agent_2"])
-    settled = [context for context in seen["agent_1"] if context.any()]
-    assert len(settled) == 7  # each but the last one, sent when the episode ended
-    for context in settled:
+    assert torch.cat(seen["agent_2"]).shape == (8 * 5, 1)  # every message in every world
+    assert torch.cat(seen["agent_1"]).shape == (8 * 5, 7)
+    for context in seen["agent_1"]:
         h, ticks, time = context[:, :5], context[:, 5], context[:, 6]
-        assert h.abs().min() > 0
+        assert h.all()
         assert torch.equal(ticks, (time * 8).round() + 1)  # its tick at that very time included
 
 
@@ -499,6 +520,7 @@ def test_senders_that_wait_may_have_windows_in_which_a_receiver_is_silent(town, 
     env = town(num_agents=2, horizon=24)
     sim = simulation(
         env, walker, "exact", exact_window=4, topology=Ring(), channel=Delay(3), device=device,
+        agents={"agent_1": Override(key="slow")},
         clocks={"agent_0": PeriodicClock(1), "agent_1": PeriodicClock(7)},
     )  # fmt: skip
     sim.run(24)
