@@ -73,7 +73,7 @@ class Lines:
             f"{speed:,.0f} ticks/s",
             f"{clock(left)} left" if progress.time < progress.steps else "done",
         ]
-        self.console.print("  ".join(parts), soft_wrap=True, highlight=False)
+        self.console.print("  ".join(parts), soft_wrap=True)
 
 
 class Picture:
@@ -105,23 +105,21 @@ class Picture:
     def draw(self, progress: Progress, speed: float, left: float) -> RenderableType:
         top = Table.grid(padding=(0, 2))
         top.add_row(
-            f"world time [bold]{progress.time:,}[/bold] of {progress.steps:,}",
-            ProgressBar(total=progress.steps, completed=progress.time, width=24),
+            f"world time {progress.time:,} of {progress.steps:,}",
+            ProgressBar(total=progress.steps, completed=progress.time, width=20),
             f"{speed:,.0f} ticks/s",
             f"{clock(left)} left",
         )
         if self.record is None:
             return Group(top, Text("nothing is evaluated yet", style="dim"))
-        metrics = "   ".join(f"{n} [bold]{figure(v)}[/bold]" for n, v in
-                             tested(self.record["metrics"]).items())  # fmt: skip
-        return Group(
-            top,
-            Text.from_markup(f"evaluated at {self.record['time']:,}:   {metrics}"),
-            *(table for table in (
-                channels_table(self.record["channels"], SHOWN),
-                agents_table(self.record["agents"], SHOWN),
-            ) if table is not None),
-        )  # fmt: skip
+        metrics = Text(f"evaluated at {self.record['time']:,}:")
+        for name, value in tested(self.record["metrics"]).items():
+            metrics.append(f"   {name} ").append(figure(value), "bold")
+        tables = (
+            channels_table(self.record["channels"], SHOWN),
+            agents_table(self.record["agents"], SHOWN),
+        )
+        return Group(top, metrics, *(table for table in tables if table is not None))
 
 
 def display(console: Console, time: int, agent_ticks: int) -> Display:

@@ -27,8 +27,8 @@ def main(arguments: Sequence[str]) -> int:
 
     from dnicomm.commands.build import build
     from dnicomm.commands.keys import check_keys
-    from dnicomm.commands.session import threads
     from dnicomm.commands.table import metrics_table, screen
+    from dnicomm.commands.training import threads
 
     config = check_keys(run.config)
     if given.num_worlds is not None:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     console.print(
         f"{simulation.env.name}, trained to world time {checkpoint.time}; "
         f"{episodes} episode{'s' * (episodes > 1)} in {worlds} world{'s' * (worlds > 1)}",
-        highlight=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
     console.print(metrics_table(record["metrics"]))
     return 0

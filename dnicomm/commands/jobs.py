@@ -9,8 +9,8 @@ from typing import Any
 
 from dnicomm.commands.build import build
 from dnicomm.commands.keys import check_keys
-from dnicomm.commands.session import alone, carry_on, conclude, discard, quoted
 from dnicomm.commands.table import headline, screen
+from dnicomm.commands.training import alone, carry_on, conclude, discard, quoted
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 
@@ -38,7 +38,7 @@ def run_job(
     simulation = build(config)
     run = RunFolder.create(folder, {**config, **notes})
     if number is not None:
-        console.print(f"#{number} {shown(notes['overrides'])}", highlight=False, style="bold")
+        console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
     try:
         with alone(folder):
             result = carry_on(simulation, config, run, console)
@@ -49,7 +49,7 @@ def run_job(
         conclude(console, folder, result.summary, notes["overrides"])
     else:
         line = "  ".join([*headline(result.summary), f"{result.summary['wall_s']:.0f} s"])
-        console.print(f"{line}  {quoted(folder)}", highlight=False, soft_wrap=True)
+        console.print(f"{line}  {quoted(folder)}", soft_wrap=True)
 
 
 def shown(overrides: Sequence[str]) -> str:

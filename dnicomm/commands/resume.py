@@ -27,14 +27,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
     run = open_run(parser.parse_args(arguments).run)
 
-    from dnicomm.commands.session import alone, conclude
     from dnicomm.commands.table import screen
+    from dnicomm.commands.training import alone, conclude
 
     console = screen()
     with alone(run.path):
         ended = run.summary()
         if ended is not None:
-            console.print("this run has ended", highlight=False)
+            console.print("this run has ended")
         summary = _go_on(run, console) if ended is None else ended
     conclude(console, run.path, summary, run.config.get("overrides", ()))
     return 0
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 def _go_on(run: RunFolder, console: Console) -> Mapping[str, Any]:
     from dnicomm.commands.build import build
     from dnicomm.commands.keys import check_keys
-    from dnicomm.commands.session import carry_on
+    from dnicomm.commands.training import carry_on
 
     config = check_keys(run.config)
     simulation = build(config)
@@ -51,9 +51,9 @@ def _go_on(run: RunFolder, console: Console) -> Mapping[str, Any]:
     run.truncate_metrics(0 if checkpoint is None else checkpoint.time)
     if checkpoint is not None:
         simulation.restore(checkpoint.tensors, checkpoint.facts)
-        console.print(f"going on from world time {checkpoint.time}", highlight=False)
+        console.print(f"going on from world time {checkpoint.time}")
     else:
-        console.print("there is no checkpoint yet: beginning anew", highlight=False)
+        console.print("there is no checkpoint yet: beginning anew")
     return carry_on(simulation, config, run, console).summary
 
 

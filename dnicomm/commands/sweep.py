@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from dnicomm.commands.session import quoted
 from dnicomm.commands.table import figure, screen, tested
+from dnicomm.commands.training import quoted
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 
@@ -35,7 +35,7 @@ def print_sweep(folder: Path) -> None:
         table.add_row(name, *(typed[name].get(key, "") for key in varied), *figures)
     console.print()
     console.print(table)
-    console.print(f"\n{quoted(folder)}", highlight=False, soft_wrap=True, style="bold")
+    console.print(f"\n{quoted(folder)}", soft_wrap=True, style="bold")
 
 
 def _runs(folder: Path) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Figures = Mapping[str, Mapping[str, Any]]
 # a channel's or agent's figure -> the heading above it
@@ -27,8 +28,10 @@ LONGEST = 20  # rows in a table at the end of a run
 
 def screen() -> Console:
     """Where output goes; tables in a file are as wide as they need to be."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    console = Console(markup=False, emoji=False, highlight=False)  # brackets are brackets
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
 
 
 def figure(value: Any) -> str:
@@ -73,14 +76,14 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
             console.print()
             console.print(table)
             if note:
-                console.print(note, style="dim", highlight=False)
+                console.print(note, style="dim")
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """What was reached, a row a metric."""
     table = _table("metric", ["value"])
     for name, value in metrics.items():
-        table.add_row(name, f"[bold]{figure(value)}[/bold]")
+        table.add_row(name, Text(figure(value), "bold"))
     return table
 
 

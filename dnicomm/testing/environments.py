@@ -91,6 +91,9 @@ def _play(
     due = _due(world, length, found)
     seen: list[Tensor] = []
     for time in range(min(length, steps)):
+        _check_masks(world, found)
+        if found:
+            raise Stop
         for index, agent in enumerate(world.agents):
             if agent in due and time not in due[agent]:
                 continue
@@ -107,9 +110,6 @@ def _play(
             seen.append(rewards)
         elif world.rewards:
             found.add("rewards is true, and step returns none")
-        _check_masks(world, found)
-        if found:
-            raise Stop
         ended = world.ended()
         if world.early_end and ended is not None and bool(ended.all()):
             break

@@ -97,13 +97,13 @@ def _wait_for(path, process):
 def _kill_somewhere(cli, folder, words):
     process = _start(cli, folder, *words)
     _wait_for(cli.folder / folder / "checkpoints", process)
-    time.sleep(random.random())
+    time.sleep(random.random() / 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
 
 def test_a_killed_process(cli):
-    words = (*SMALL, "steps=600")
+    words = (*SMALL, "steps=200")
     _kill_somewhere(cli, "broken", words)
     assert not (cli.folder / "broken" / "summary.json").exists()
     assert cli("resume", "broken").code == 0

@@ -181,3 +181,10 @@ def test_a_run_that_goes_on_does_not_count_what_was_done_before():
     ticks, left = pace.read(_progress(95))
     assert ticks == pytest.approx(50, rel=0.1)
     assert left == pytest.approx(1, rel=0.1)
+
+
+def test_brackets_are_shown_as_they_were_typed(cli):
+    edges = "topology.edges=[[agent_0,agent_1]]"
+    called = cli("run", *SMALL, "steps=4", "topology=edges", edges, "hydra.run.dir=run")
+    assert called.code == 0
+    assert f"topology=edges '{edges}' feedback=none" in called.out

@@ -271,6 +271,55 @@ def test_what_is_injected_is_scaled_and_what_is_learnt_is_not(device):
     assert not zero["agent_0"].any()
 
 
+def test_a_critic_speaks_for_the_share_of_messages_that_are_read(device):
+    """It knows of those alone; regression of gradients knows of the others, as zero."""
+    found = []
+    for fits_unread, share in ((True, 0.25), (False, 0.25), (False, 1.0)):
+        own = frozen | {"window": 10, "device": device}
+        sim = simulation(Relay(num_agents=2, horizon=10), FeedForward, **own)
+        (book,) = keep_books(sim).values()
+        book.written, book.fits_unread = torch.ones_like(book.target), fits_unread
+        book.population.share_read.fill_(share)
+        found.append(gradients(one_episode(sim))["agent_0"])
+    close({"agent_0": found[1]}, {"agent_0": 0.25 * found[0]})
+    close({"agent_0": found[2]}, {"agent_0": found[0]})
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_what_was_not_sent_is_not_answered(town, walker, normalise, device):
+    """A channel that takes nothing, whatever its receiver would say."""
+    found = []
+    for said in (0.0, 1.0):
+        draw = torch.Generator(device).manual_seed(0)
+        own = frozen | {"topology": Chain(), "normalise": normalise, "device": device}
+        sim = simulation(town(num_agents=3, absent=0.3), walker, **own)
+        sim.world.walls = [(0, 1)]
+        for book in keep_books(sim).values():
+            book.written = said * torch.randn(book.target.shape, generator=draw, device=device)
+        found.append((gradients(one_episode(sim)), book))
+    (silent, book), (loud, _) = found
+    slot = book.population.names.index("agent_1")
+    assert not book.settled[slot].any()
+    assert differ(loud, silent) == {"agent_1"}  # who sends to the last one
+
+
+def test_who_has_seen_and_heard_nothing_says_nothing(device):
+    """An episode one unit too short for the relay: nobody answers, and nobody is blamed."""
+    for horizon in (3, 4):
+        sim = simulation(
+            Relay(num_agents=4, horizon=horizon), FeedForward, "exact", clocks=None,
+            clock=PeriodicClock(1), channel=Delay(0), **(frozen | {"device": device}),
+        )  # fmt: skip
+        books = keep_books(sim)
+        one_episode(sim)
+        assert sim.world.score()["answered"].mean() == float(horizon == 4)
+        assert all(bool(g.any()) == (horizon == 4) for g in gradients(sim).values())
+        # agent i sends from time i on
+        sent = [int(book.settled[slot].sum()) for book in books.values()
+                for slot in range(len(book.settled))]  # fmt: skip
+        assert sorted(sent) == [5 * (horizon - i) for i in (2, 1, 0)]
+
+
 # -- zero utility = none ----------------------------------------------------------------------
 
 

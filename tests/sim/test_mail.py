@@ -255,7 +255,7 @@ sizes = {"members": st.integers(1, 3), "inputs": st.integers(1, 2), "worlds": st
     exact=st.booleans(),
     first_only=st.booleans(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_message_has_the_life_that_the_documentation_tells(
     members, inputs, worlds, seed, length, exact, first_only
 ):
@@ -273,7 +273,7 @@ def test_a_long_story(exact, device):
 
 
 @given(members=st.integers(2, 3), inputs=st.integers(1, 2), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_slot_settles_in_the_same_order_whoever_shares_its_mailbox(members, inputs, seed):
     """What a utility model is fitted to, and in which order, is its own channel's affair."""
     worlds, length = 2, 12

@@ -38,10 +38,12 @@ class Mine(Env):
     Args:
         ends: time at which each world ends; None: none before the horizon.
         dies: agent, and the time from which it is no more.
+        turns: whether the agents may act by turns.
     """
 
     ends: tuple[int, int, int] | None = None
     dies: tuple[int, int] | None = None
+    turns: bool = False
     num_agents: int = 2
     name: str = "mine"
 
@@ -79,6 +81,13 @@ class MineWorld(World):
         return self.pay[self.time - 1]
 
     def active(self) -> Tensor | None:
+        there = self.alive()
+        if self.env.turns:
+            there = torch.zeros(len(self.agents), self.num_worlds, device=self.device) > 0
+            there[self.time % len(self.agents)] = True
+        return there
+
+    def alive(self) -> Tensor | None:
         if self.env.dies is None:
             return None
         who, when = self.env.dies
@@ -191,10 +200,14 @@ def window_end(tick: int, window: int, length: int) -> int:
     return min((tick // window + 1) * window, length) - 1
 
 
+@pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("window", [1, 4, 5, T])
-def test_returns_are_discounted_by_world_time(window, double, device):
-    """At the horizon the world is cut off, not over: what follows has its value."""
-    run = play(Mine(), window, device)
+def test_returns_are_discounted_by_world_time(window, turns, double, device):
+    """At the horizon the world is cut off, not over: what follows has its value.
+
+    Who waits for a turn is not dead, and expects what all the others' turns bring.
+    """
+    run = play(Mine(turns=turns), window, device)
     for agent, (name, told) in enumerate(run.told.items()):
         assert len(told) == len(run.ticks[name]) > 1
         for tick, (value, _, returns) in zip(run.ticks[name], told, strict=True):

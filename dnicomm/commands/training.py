@@ -34,7 +34,7 @@ def carry_on(
         Stopped: if the user stops it.
         UserError: if a plug-in does what it must not.
     """
-    console.print(_title(simulation, config), highlight=False, soft_wrap=True)
+    console.print(_title(simulation, config), soft_wrap=True)
     with threads(config["threads"]):
         try:
             begun = simulation.time, simulation.agent_ticks()
@@ -60,11 +60,11 @@ def conclude(
 ) -> None:
     """The table at the end, where the run lies, and what to try next."""
     print_result(console, summary)
-    console.print(f"\n{folder}", highlight=False, soft_wrap=True, style="bold")
-    console.print("\nTry next:", highlight=False)
+    console.print(f"\n{folder}", soft_wrap=True, style="bold")
+    console.print("\nTry next:")
     for command, why in _next(folder, summary, overrides):
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
-        console.print(f"      {why}", highlight=False, soft_wrap=True, style="dim")
+        console.print(f"  {command}", soft_wrap=True)
+        console.print(f"      {why}", soft_wrap=True, style="dim")
 
 
 def quoted(path: Path) -> str:
@@ -84,18 +84,18 @@ def _next(
         "exact": "senders wait for true gradients: what feedback is measured by",
     }
     kept = [shlex.quote(override) for override in overrides
-            if not override.startswith(("feedback=", "hydra."))]  # fmt: skip
+            if not override.startswith("feedback=")]  # fmt: skip
     for mode, why in others.items() if summary["channels"] else ():
         if mode != summary["feedback"]:
             yield " ".join(["dnicomm run", *kept, f"feedback={mode}"]), why
 
 
 def _title(simulation: Simulation, config: Mapping[str, Any]) -> str:
-    agents = simulation.world.agents
+    agents, which = simulation.world.agents, config["env"].get("id")
     worlds = simulation.num_worlds
     return ", ".join(
         [
-            simulation.env.name,
+            f"{simulation.env.name} {which}" if which else simulation.env.name,
             f"{len(agents)} agent{'s' * (len(agents) != 1)}",
             f"{worlds} world{'s' * (worlds != 1)}",
             f"feedback {simulation.feedback}",
