@@ -110,7 +110,9 @@ def test_the_first_command_on_a_fresh_machine(tmp_path):
     copy = tmp_path / "dnicomm"
     subprocess.run(["git", "clone", "-q", ROOT, copy], check=True)
     outside = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    done = subprocess.run(["bash", "-c", line], cwd=copy, env=outside, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=copy, env=outside, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert (copy / "runs").is_dir()

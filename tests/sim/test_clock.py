@@ -149,11 +149,11 @@ def test_a_clock_of_ones_own_needs_next_only():
 def test_clocks_are_values():
     assert PoissonClock(0.5) == PoissonClock(0.5) != PoissonClock(0.25)
     assert PeriodicClock(2) != JitteredClock(2, 0)
-    assert TraceClock([1, 2]) == TraceClock(np.array([1, 2]))  # type: ignore[arg-type]
+    assert TraceClock([1, 2]) == TraceClock(np.array([1, 2]))
     assert len({TraceClock([1, 2]), TraceClock((1, 2)), PeriodicClock(1), PeriodicClock()}) == 2
-    assert type(PeriodicClock(np.int64(3)).period) is int  # type: ignore[arg-type]
+    assert type(PeriodicClock(np.int64(3)).period) is int
     with pytest.raises(FrozenInstanceError):
-        PeriodicClock(2).period = 3  # type: ignore[misc]
+        PeriodicClock(2).period = 3
 
 
 def test_the_same_generator_gives_the_same_ticks():
