@@ -112,10 +112,14 @@ def _returns(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> list[
 
 
 def _value_now(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> Tensor:
-    """Value of the members' situation after ``time``, ``[w, B]``; zero if they have no value."""
+    """Value of the members' situation after ``time``, ``[w, B]``.
+
+    Zero if they have no value, and at the end of an episode whose world tells no other end.
+    """
     first = window.ticks[0].output
     worlds = first.message.shape[1]
-    if first.value is None:
+    over = engine.world.ended() is None and time + 1 == engine.world.episode_length()
+    if first.value is None or over:
         return first.message.new_zeros(len(window.members), worlds)
     observation = engine.world.observe(lane.population.indices[window.members].tolist())
     inbox = Inbox(*lane.mailbox.peek(time + 1, window.members))

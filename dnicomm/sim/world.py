@@ -127,8 +127,9 @@ class World(abc.ABC):
     def ended(self) -> Tensor | None:
         """``[B]`` bool: worlds whose episode is over; None where none ends early.
 
-        Nothing follows a true end. A world that has not ended at the horizon is cut off: to agents
-        with values, they stand for what would have followed.
+        Nothing follows a true end. Where this is None, the end of :meth:`episode_length` is one.
+        A world that says it has not ended then is cut off: agents' values stand for what would
+        have followed.
         """
         return None
 

@@ -183,11 +183,11 @@ def closed_form(world: MineWorld, agent: int, tick: int, end: int, last: int | N
     """By hand, ``[B]``: the rewards of times ``tick`` to ``end``, and the worth of ``end + 1``.
 
     Args:
-        last: time from which there is nothing any more, in each world.
+        last: time from which there is nothing any more, in each world; None: the horizon.
     """
     found = torch.zeros(B, device=world.device)
     for b in range(B):
-        over = T + 1 if last is None else last[b] if isinstance(last, tuple) else last
+        over = T if last is None else last[b] if isinstance(last, tuple) else last
         for time in range(tick, end + 1):
             if time < over:
                 found[b] += GAMMA ** (time - tick) * world.pay[time, agent, b]
@@ -203,7 +203,7 @@ def window_end(tick: int, window: int, length: int) -> int:
 @pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("window", [1, 4, 5, T])
 def test_returns_are_discounted_by_world_time(window, turns, double, device):
-    """At the horizon the world is cut off, not over: what follows has its value.
+    """A world that tells no end ends at its horizon: nothing follows.
 
     Who waits for a turn is not dead, and expects what all the others' turns bring.
     """
