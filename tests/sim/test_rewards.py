@@ -217,9 +217,9 @@ def test_returns_are_discounted_by_world_time(window, turns, double, device):
 
 
 @pytest.mark.parametrize("window", [1, 4, 12])
-@pytest.mark.parametrize("ends", [(5, 7, 9), (3, 3, 3), (6, 12, 12)])
+@pytest.mark.parametrize("ends", [(5, 7, 9), (3, 3, 3), (6, 12, 99)])
 def test_after_a_true_end_there_is_nothing(window, ends, double, device):
-    """Worlds that end early wait for the others, and the run for none."""
+    """Worlds that end early wait for the others, the run for none; the last one is cut off."""
     run = play(Mine(ends=ends), window, device)
     length = min(max(ends), T)
     assert run.sim.engine.length == length

@@ -185,3 +185,19 @@ def test_every_agent_is_due_at_the_beginning_and_counts_its_ticks(town, walker):
     assert {name: own["ticks"] for name, own in record["agents"].items()} == ticks
     assert {name: own["updates"] for name, own in record["agents"].items()} == ticks
     assert sim.agent_ticks() == sum(ticks.values())
+
+
+def test_who_is_not_there_in_a_window_is_not_updated(town, walker):
+    """Absent in all worlds, or due only after the last world has ended: no step, no moments."""
+    env = town(num_agents=4, horizon=16, absent=0.6, last=9)
+    own = {"clock": PoissonClock(0.5), "window": 4, "num_worlds": 2, "topology": Complete()}
+    sim = simulation(env, walker, **own)
+    (population,) = sim.populations
+    assert sim.engine.play(0) == 10
+    world, updates = sim.world, []
+    for i, times in enumerate(sim.engine._schedule().values()):
+        there = {t // 4 for t in times for b in (0, 1) if t < 9 + b and world.here[t, i, b]}
+        updates.append(len(there))
+    assert population.agents.updates.tolist() == updates
+    assert population.agents.slots["steps"][:, 0].tolist() == updates
+    assert min(updates) < 3
