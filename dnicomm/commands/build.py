@@ -183,7 +183,8 @@ def _optimizer(where: str, section: Section) -> RowOptimizer:
 
 def _utility(section: Section) -> UtilitySettings | None:
     if section.get("_target_") is None:
-        no_keys("utility", section)
+        # an environment's option may set a rate for the utility model that is left out here
+        no_keys("utility", {key: value for key, value in section.items() if key != "lr"})
         return None
     cls = find("utility", section["_target_"], UtilityModel)
     apart = {key: section[key] for key in ("context", "lr") if key in section}

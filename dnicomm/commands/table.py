@@ -18,6 +18,10 @@ CHANNEL = {
     "age": "age",
 }
 AGENT = {"ticks": "ticks", "updates": "updates", "loss": "loss", "reward": "reward"}
+TROUBLE = {
+    "skipped_updates": "updates skipped because a gradient was not finite",
+    "bad_messages": "messages not sent because they were not finite (since the last evaluation)",
+}
 LEGEND = (
     "cosine, rel. error: of synthetic gradients, against true ones; share read: of\n"
     "messages sent; age: world time since a message was sent, when it is read"
@@ -50,7 +54,8 @@ def headline(record: Mapping[str, Any]) -> list[str]:
         value = mean(of[name] for of in figures.values())
         if value is not None:
             parts.append(f"{name} {figure(value)}")
-    return parts
+    skipped = sum(of.get("skipped_updates") or 0 for of in record["agents"].values())
+    return [*parts, f"skipped updates {skipped:,}"] if skipped else parts
 
 
 def tested(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,6 +82,18 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
             console.print(table)
             if note:
                 console.print(note, style="dim")
+    for line in troubles(summary["agents"]):
+        console.print(line, style="bold yellow")
+
+
+def troubles(agents: Figures) -> list[str]:
+    """What went wrong and was left out, a line an agent and kind."""
+    return [
+        f"{name}: {of[key]:,} {what}"
+        for key, what in TROUBLE.items()
+        for name, of in agents.items()
+        if of.get(key)
+    ]
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:

@@ -2,7 +2,15 @@
 
 from dnicomm.core import SGD, Adam
 from dnicomm.sim.agent import Agent, AgentSpec, Inbox, Outcome, TickOutput
-from dnicomm.sim.channel import Channel, Delay, Drop, Noise, Quantise, standard_channel
+from dnicomm.sim.channel import (
+    Channel,
+    Delay,
+    Drop,
+    Noise,
+    Quantise,
+    Series,
+    standard_channel,
+)
 from dnicomm.sim.clock import (
     BurstyClock,
     Clock,
@@ -44,6 +52,7 @@ __all__ = [
     "Quantise",
     "Result",
     "Ring",
+    "Series",
     "Simulation",
     "Star",
     "TickOutput",

@@ -123,7 +123,7 @@ class Quantise(Channel):
 
 
 @dataclass(frozen=True)
-class Chain(Channel):
+class Series(Channel):
     """Channels one after another: delays add up, a message lost in one is lost."""
 
     links: tuple[Channel, ...] = field(default=())
@@ -182,4 +182,4 @@ def standard_channel(
         links.append(noises)
     if drop:
         links.append(drops)
-    return links[0] if len(links) == 1 else Chain(tuple(links))
+    return links[0] if len(links) == 1 else Series(tuple(links))

@@ -255,6 +255,8 @@ class Engine:
         label = world.labels(indices.tolist()) if self.learn else None
         tick = Tick(time, members, at, rows, output, output.message, active, action, label)
         window.ticks.append(tick)
+        if self.learn:
+            population.ticks[at] += 1 if active is None else active.any(1)
         if self.learn and population.spec.num_inputs:
             k = population.spec.num_inputs
             slots = (at[:, None] * k + torch.arange(k, device=at.device)).flatten()
@@ -356,9 +358,6 @@ class Engine:
         for lane in self.lanes:
             lane.mailbox.end_episode()
         if self.learn:
-            for lane in self.lanes:
-                ticks = torch.from_numpy(lane.due[:, : self.length].sum(1))
-                lane.population.ticks += ticks.to(self.world.device)
             close_windows(self, self.length - 1, self.lanes)
 
     def tensor(self, index: Index) -> Tensor:

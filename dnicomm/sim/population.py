@@ -179,6 +179,10 @@ def _population(
             raise UserError(f"agent {name}: {kind} is not an Agent (see dnicomm.sim.Agent)")
         members.append(agent)
     state = pytree.tree_leaves(members[0].initial_state(1))
+    if any(leaf.requires_grad for leaf in state):
+        raise UserError(
+            f"agent {names[0]}: initial_state must be constant; what is learnt belongs into tick"
+        )
     inputs: list[Edge | None] = []
     for name in names:
         incoming: list[Edge | None] = [edge for edge in edges if edge[1] == name]

@@ -28,6 +28,6 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
 @contextmanager
 def torch_seed(seed: int, *key: str | int) -> Iterator[None]:
     """Torch's own generator seeded for one purpose, and put back afterwards."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(seed, *key) % 2**63)
         yield

@@ -61,7 +61,7 @@ def _outgoing(engine: Engine, lane: Lane, tick: Tick, route: Route) -> Outgoing 
     ends = [engine.edges[c] for c in route.channels[chosen]]
     number = engine.world.agents.index
     is_open = engine.world.open_edges([number(a) for a, _ in ends], [number(b) for _, b in ends])
-    if is_open is False:
+    if not isinstance(is_open, Tensor) and not is_open:
         return None
     place = engine.tensor(np.searchsorted(tick.members, route.senders[chosen]))
     mask = None if tick.active is None else tick.active[place]

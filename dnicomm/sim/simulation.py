@@ -9,6 +9,7 @@ From Python the same as from the command line::
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -33,7 +34,7 @@ from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge
 from dnicomm.sim.world import Env
 
 CALIBRATION_EPISODES = 2  # before each evaluation, at the same clocks each time
-CALIBRATION_LIMIT = 100  # world time of each, at most
+CALIBRATION_LIMIT = 400  # world time of each, at most
 
 AgentFactory = Callable[[AgentSpec], Agent]
 
@@ -130,7 +131,7 @@ class Simulation:
     message_size: int = 32
     normalise: bool = True
     utility: UtilitySettings | None = field(
-        default_factory=lambda: UtilitySettings(GradientUtility, Adam(1e-3))
+        default_factory=lambda: UtilitySettings(GradientUtility, Adam(3e-3))
     )
     feedback: str = "synthetic"
     feedback_share: float = 0.5
@@ -145,6 +146,7 @@ class Simulation:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         feedback = feedback_of(self.feedback, self.feedback_share)
         if feedback.synthetic_share and self.utility is None:
             raise UserError(f"feedback={self.feedback} needs a utility model, and utility is none")
@@ -156,7 +158,7 @@ class Simulation:
         natural: Topology = Complete() if self.world.edges is None else EdgeList(self.world.edges)
         self.edges = check_edges((self.topology or natural).edges(own), own)
         normalise = self.normalise and self.num_worlds > 1
-        self.world.reset(0, _scratch_generator())  # environments may tell more once they began
+        self.world.reset(0, generator(0, "scratch"))  # some tell more once they began
         self.populations = build_populations(
             self.world,
             self.edges,
@@ -184,6 +186,21 @@ class Simulation:
         )  # fmt: skip
         self.time = self.episode = 0
 
+    def _check_numbers(self) -> None:
+        for key, least in (
+            ("num_worlds", 1), ("message_size", 1), ("seed", 0), ("window", 1), ("exact_window", 1)
+        ):  # fmt: skip
+            value = getattr(self, key)
+            optional = value is None and key.endswith("window")
+            if not optional and (
+                isinstance(value, bool) or not isinstance(value, int) or value < least
+            ):
+                raise UserError(f"{key}={value}: must be a whole number of at least {least}")
+        if not 0 <= self.gamma <= 1:
+            raise UserError(f"gamma={self.gamma}: must be from 0 to 1")
+        if not 0 <= self.gradient_scale < math.inf:
+            raise UserError(f"gradient_scale={self.gradient_scale}: must be at least 0 and finite")
+
     def _settings(self, name: str) -> AgentSettings:
         own = self.agents.get(name, Override())
         factory = own.agent or self.agent
@@ -194,6 +211,11 @@ class Simulation:
     def _clocks(self) -> dict[str, Clock] | None:
         owned = self.world.schedule() is not None
         given = dict(self.clocks or {})
+        for name in given:
+            if name not in self.world.agents:
+                raise UserError(
+                    f"clocks: there is no agent {name!r}.{nearest(name, self.world.agents)}"
+                )
         given |= {n: o.clock for n, o in self.agents.items() if o.clock is not None}
         if owned:
             if given or self.clock is not None:
@@ -362,9 +384,3 @@ def _wall_of(history: Sequence[Mapping[str, Any]]) -> float:
 
 def _name_of(factory: Any) -> str:
     return getattr(factory, "__name__", None) or getattr(factory, "func", type(factory)).__name__
-
-
-def _scratch_generator() -> Any:
-    from dnicomm.sim.random import generator
-
-    return generator(0, "scratch")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dnicomm.errors import UserError
 from dnicomm.sim.channel import (
-    Chain,
+    Series,
     Channel,
     Delay,
     Drop,
@@ -115,17 +115,17 @@ def test_worlds_are_quantised_apart():
 
 
 def test_links_add_up():
-    channel = Chain((Delay(1), Quantise(2), Delay(2), Noise(0.0)))
+    channel = Series((Delay(1), Quantise(2), Delay(2), Noise(0.0)))
     assert channel.delays(generator(), 4).tolist() == [3] * 4
     assert channel.distorts
     want = Quantise(2).distort(message(), generator())
     assert torch.equal(channel.distort(message(), generator()), want)
     assert channel.lost(generator(), (2, 2)) is None
-    assert Chain((Drop(1.0), Drop(0.0))).lost(generator(), (3, 2)).all()
-    both = Chain((Drop(0.5), Drop(0.5))).lost(generator(), (200, 100))
+    assert Series((Drop(1.0), Drop(0.0))).lost(generator(), (3, 2)).all()
+    both = Series((Drop(0.5), Drop(0.5))).lost(generator(), (200, 100))
     assert both is not None
     assert both.mean() == pytest.approx(0.75, abs=0.02)
-    empty = Chain()
+    empty = Series()
     assert not empty.distorts
     assert empty.delays(generator(), 2).tolist() == [0, 0]
     assert torch.equal(empty.distort(message(), generator()), message())

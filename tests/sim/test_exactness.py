@@ -36,7 +36,7 @@ from dnicomm.sim import (
     Simulation,
     UtilitySettings,
 )
-from dnicomm.sim.channel import Chain as Links
+from dnicomm.sim.channel import Series as Links
 
 FROZEN = SGD(lr=0.0, momentum=1.0)
 ROUGH = Links((Quantise(8), Delay(0, 3), Noise(0.1), Drop(0.2)))
