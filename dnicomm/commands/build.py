@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import json
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from dnicomm.commands.keys import check_keys
 from dnicomm.commands.plugins import check_options, find, make
@@ -33,12 +35,13 @@ from dnicomm.sim import (
     Channel,
     Env,
     Evaluation,
+    Inbox,
     Override,
     Simulation,
     Topology,
     UtilitySettings,
 )
-from dnicomm.sim.random import generator
+from dnicomm.sim.random import generator, torch_seed
 from dnicomm.sim.simulation import AgentFactory
 
 OWN = ("clock", "optimizer", "window")  # keys of agents.<name> that are no option of the agent
@@ -103,6 +106,34 @@ def _check_learning(simulation: Simulation) -> None:
             f"agent: {type(agents[0]).__name__} learns from labels, and {simulation.env.name} "
             "gives rewards; use agent=actor_critic or one with a loss of its own"
         )
+    for population in simulation.populations if not world.rewards else ():
+        if _has_value(population.agents.template, world.device):
+            raise UserError(
+                f"agent: {type(population.agents.template).__name__} of {population.names[0]} "
+                f"learns from rewards, and {simulation.env.name} gives none; use "
+                "agent=feedforward, agent=recurrent or one with a loss of its own and no value"
+            )
+
+
+@torch.no_grad()
+def _has_value(agent: Any, device: torch.device) -> bool:
+    """Whether an agent's tick gives a value, which is of use where rewards are only."""
+    if type(agent).loss is Agent.loss:
+        return False
+    spec, worlds = agent.spec, 2
+    inbox = Inbox(
+        torch.zeros(worlds, spec.num_inputs, spec.message_size, device=device),
+        torch.zeros(worlds, spec.num_inputs, dtype=torch.bool, device=device),
+        torch.zeros(worlds, spec.num_inputs, device=device),
+    )
+    observation = torch.zeros(worlds, *spec.observation_shape, device=device)
+    try:  # with a copy: a tick may change buffers
+        state = pytree.tree_map(lambda leaf: leaf.to(device), agent.initial_state(worlds))
+        with torch_seed(0, "probe"):
+            output = copy.deepcopy(agent).tick(observation, inbox, state)
+    except Exception:  # the run says where
+        return False
+    return getattr(output, "value", None) is not None
 
 
 def device_of(name: str) -> torch.device:

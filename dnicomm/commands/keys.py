@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +19,11 @@ def _feedback(where: str, value: Any) -> str:
     if value not in MODES:
         raise UserError(f"{where}={value}: no such feedback.{nearest(str(value), MODES)}")
     return str(value)
+
+
+def _threads(where: str, value: Any) -> int:
+    count: int = whole(where, value, least=1)
+    return min(count, os.cpu_count() or count)  # more would only take each other's turns
 
 
 def _device(where: str, value: Any) -> str:
@@ -58,7 +64,7 @@ CHECKS: dict[str, Check] = {
     "eval": partial(_section, {"every": _positive, "episodes": _positive, "num_worlds": _optional}),
     "seed": partial(whole, least=0),
     "device": _device,
-    "threads": _positive,
+    "threads": _threads,
 }
 # what a run notes beside its configuration: the options chosen, and what the user had typed
 NOTES = ("choices", "overrides")

@@ -12,7 +12,7 @@ from dnicomm.errors import UserError, nearest
 
 # Groups whose class may be anybody's and take any key: Hydra is told to accept what its own
 # configuration does not list, and the class's signature is what keys are checked against.
-_OPEN = re.compile(r"(agents?|env|clock|channel|topology|utility|optimizer)\.[^=]+=")
+_OPEN = re.compile(r"((agents?|env|clock|channel|topology|utility|optimizer)\.[^=]+|agents)=")
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
@@ -21,6 +21,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: if there is no such flag.
     """
+    arguments = _flags_apart(arguments)
     _check_flags(arguments)
     return ["++" + word if _OPEN.match(word) else word for word in arguments]
 
@@ -31,6 +32,29 @@ def plain(overrides: Sequence[str]) -> list[str]:
         word.removeprefix("++") if _OPEN.match(word.removeprefix("++")) else word
         for word in overrides
     ]
+
+
+def _flags_apart(arguments: Sequence[str]) -> list[str]:
+    """Flags before the overrides, wherever they stood; argparse takes no words after a flag."""
+    actions = {f: a for a in get_args_parser()._actions for f in a.option_strings}
+    first: list[str] = []
+    words: list[str] = []
+    last: list[str] = []  # a flag that may have a value or not would take the next word for it
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        action = actions.get(word)
+        if action is None:
+            (first if word.startswith("-") else words).append(word)
+        elif action.nargs == "?":
+            last.append(word)
+            if rest and rest[0] in (action.choices or ()):
+                last.append(rest.pop(0))
+        else:
+            first.append(word)
+            if action.nargs is None and rest:
+                first.append(rest.pop(0))
+    return [*first, *words, *last]
 
 
 def _check_flags(arguments: Sequence[str]) -> None:

@@ -25,6 +25,13 @@ def _each(check: Callable[[str, Any], Any], allowed: str, where: str, values: An
         raise refusal(where, values, allowed) from None
 
 
+def _betas(where: str, values: Any) -> None:
+    allowed = "two numbers [b1,b2], each from 0 to below 1"
+    _each(_share, allowed, where, values)
+    if len(values) != 2 or max(values) >= 1:
+        raise refusal(where, values, allowed)
+
+
 _RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "width": partial(whole, least=1),
     "entropy": number,
@@ -34,7 +41,7 @@ _RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "eps": _positive,
     "clip": partial(_maybe, _positive),
     "momentum": _share,
-    "betas": partial(_each, _share, "two numbers from 0 to 1"),
+    "betas": _betas,
 }
 
 

@@ -29,23 +29,30 @@ class _Template:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.places: list[tuple[dict[str, Any], str]] = []
-        for names, of in ((module.named_parameters(), "_parameters"),
-                          (module.named_buffers(), "_buffers")):  # fmt: skip
-            for name, _ in names:
+        # every owner of every value: tied weights have one value and several owners
+        self.places: list[tuple[dict[str, Any], str, int]] = []
+        self.firsts: list[tuple[dict[str, Any], str]] = []  # one owner of each value
+        numbers: dict[tuple[str, int], int] = {}
+        for names, of in ((module.named_parameters(remove_duplicate=False), "_parameters"),
+                          (module.named_buffers(remove_duplicate=False), "_buffers")):  # fmt: skip
+            for name, value in names:
                 owner, _, leaf = name.rpartition(".")
-                self.places.append((getattr(module.get_submodule(owner), of), leaf))
+                place = getattr(module.get_submodule(owner), of)
+                number = numbers.setdefault((of, id(value)), len(numbers))
+                if number == len(self.firsts):
+                    self.firsts.append((place, leaf))
+                self.places.append((place, leaf, number))
 
     def call(self, values: Sequence[Tensor], method: str, args: Sequence[Any]) -> tuple[Any, list]:
         """The method's result, and ``values`` as they are afterwards (buffers may change)."""
-        own = [place[name] for place, name in self.places]
-        for (place, name), value in zip(self.places, values, strict=True):
-            place[name] = value
+        own = [place[name] for place, name, _ in self.places]
+        for place, name, number in self.places:
+            place[name] = values[number]
         try:
             result = getattr(self.module, method)(*args)
-            after = [place[name] for place, name in self.places]
+            after = [place[name] for place, name in self.firsts]
         finally:
-            for (place, name), value in zip(self.places, own, strict=True):
+            for (place, name, _), value in zip(self.places, own, strict=True):
                 place[name] = value
         return result, after
 
@@ -189,7 +196,8 @@ class Population:
     ) -> Tensor:
         """One optimiser step of the gathered rows, scattered back; buffers are kept too.
 
-        A row whose gradient is not finite is left as it was, and counted in ``skipped``.
+        A row whose gradient, or whose parameters after the step, are not finite is left as it was,
+        its optimiser's slots too, and counted in ``skipped``.
 
         Args:
             gradient: ``[n, P]``; None: ``rows.parameters.grad``.
@@ -212,19 +220,23 @@ class Population:
         gradient = clip_rows(gradient, norm.nan_to_num(0.0, 0.0), self.optimizer.clip)
         weight = good.to(gradient.dtype)
         old = rows.parameters.detach()
-        if rows.index is None:
-            self.parameters.copy_(self.optimizer.step(old, gradient, self.slots, weight, progress))
-            self.updates += good[:, 0]
-            self.skipped += (due & ~finite)[:, 0]
-        else:
-            slots = {name: slot[rows.index] for name, slot in self.slots.items()}
-            self.parameters[rows.index] = self.optimizer.step(
-                old, gradient, slots, weight, progress
-            )
+        at = slice(None) if rows.index is None else rows.index
+        slots = {name: slot[at] for name, slot in self.slots.items()}
+        before = {name: slot.clone() for name, slot in slots.items()}  # steps are in place
+        new = self.optimizer.step(old, gradient, slots, weight, progress)
+        sane = torch.isfinite(new.sum(1, keepdim=True))
+        if sane.is_cuda or not sane.all():  # to ask a GPU would cost more than to compute
+            good = good & sane
+            new = torch.where(good, new, old)
             for name, slot in slots.items():
-                self.slots[name][rows.index] = slot
-            self.updates[rows.index] += good[:, 0]
-            self.skipped[rows.index] += (due & ~finite)[:, 0]
+                kept = good.view(-1, *[1] * (slot.dim() - 1))
+                slots[name] = torch.where(kept, slot, before[name])
+        self.parameters[at] = new
+        for name, slot in slots.items():
+            if rows.index is not None or slot.data_ptr() != self.slots[name].data_ptr():
+                self.slots[name][at] = slot
+        self.updates[at] += good[:, 0]
+        self.skipped[at] += (due & ~good)[:, 0]
         self.keep_buffers(rows)
         return norm[:, 0]
 
@@ -263,9 +275,9 @@ class Population:
     def module(self, row: int) -> nn.Module:
         """Member ``row`` as an ordinary module with a copy of its parameters and buffers."""
         member = copy.deepcopy(self.template)
-        values = dict(zip(self._names, self._views(self.parameters), strict=True)) | self.buffers
-        state = {
-            name.removeprefix("module."): v[row].detach().clone() for name, v in values.items()
-        }
-        member.load_state_dict(state, strict=False)
+        values = [*self._views(self.parameters), *self.buffers.values()]
+        with torch.no_grad():
+            own = zip(_Template(member).places, self._template.places, strict=True)
+            for (place, name, _), (_, _, number) in own:
+                place[name].copy_(values[number][row])
         return member

@@ -39,12 +39,26 @@ class Clock(abc.ABC):
         """Time of the tick after the one at ``time`` (strictly later); None: no further tick."""
 
     def ticks(self, rng: np.random.Generator, horizon: int) -> NDArray[np.int64]:
-        """Tick times in ``[0, horizon)``, strictly increasing."""
-        times = []
-        time = self.first(rng)
-        while time is not None and time < horizon:
+        """Tick times in ``[0, horizon)``, strictly increasing.
+
+        Raises:
+            UserError: ``first`` or ``next`` gives something else.
+        """
+        times: list[int] = []
+        time: int | None = self.first(rng)
+        last = -1
+        while time is not None:
+            if not _is_integer(time) or time <= last:
+                method = f"next({last}, …)" if times else "first(…)"
+                allowed = f"an integer later than {last}" if times else "an integer of at least 0"
+                raise UserError(
+                    f"clock: {type(self).__name__}.{method} is {time!r}; "
+                    f"it must be {allowed}, or None for no further tick"
+                )
+            if time >= horizon:
+                break
             times.append(time)
-            time = self.next(time, rng)
+            last, time = time, self.next(time, rng)
         return np.array(times, dtype=np.int64)
 
 
@@ -86,7 +100,14 @@ class GapClock(Clock):
     def ticks(self, rng: np.random.Generator, horizon: int) -> NDArray[np.int64]:
         chunks = [np.zeros(1, dtype=np.int64)]
         while chunks[-1][-1] < horizon:
-            chunks.append(chunks[-1][-1] + np.cumsum(self.gaps(rng, _CHUNK)))
+            gaps = self.gaps(rng, _CHUNK)
+            if len(gaps) == 0 or np.min(gaps) < 1:
+                found = f"{np.min(gaps)}" if len(gaps) else "nothing"
+                raise UserError(
+                    f"clock: {type(self).__name__}.gaps gave {found}; "
+                    f"each of its {_CHUNK} gaps must be an integer of at least 1"
+                )
+            chunks.append(chunks[-1][-1] + np.cumsum(gaps))
         times = np.concatenate(chunks)
         return times[: np.searchsorted(times, horizon)]
 

@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dnicomm.core import Window
-from dnicomm.errors import UserError
 from dnicomm.sim.agent import Inbox, State, TickOutput
 from dnicomm.sim.channel import Channel
+from dnicomm.sim.checks import check_output, checked_delays, checked_losses
 from dnicomm.sim.clock import Clock
 from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.learning import close_windows
@@ -138,8 +138,10 @@ class Engine:
         self.lost: list[Tensor | None] = []
         for i, edge in enumerate(self.edges):
             name = edge_name(*edge)
-            self.delays[i] = self.channel.delays(self.draw("delay", name), count)
+            delays = self.channel.delays(self.draw("delay", name), count)
+            self.delays[i] = checked_delays(self.channel, name, delays, count)
             lost = self.channel.lost(self.draw("lost", name), (count, worlds))
+            lost = checked_losses(self.channel, name, lost, (count, worlds))
             self.lost.append(None if lost is None else torch.from_numpy(lost).to(world.device))
         self.lanes = [self._lane(population, schedule) for population in self.populations]
         self.shared = Window()  # for exact feedback
@@ -243,7 +245,8 @@ class Engine:
         before = take_rows(window.state, place)
         observation = world.observe(indices.tolist())
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
-        self._check(time, population, members, output)
+        check_output(time, population.names[int(members[0])], population.spec, self.edges,
+                     (len(members), world.num_worlds), output, before)  # fmt: skip
         window.update_state(place, output.state, active)
         if place is not None:
             for name, buffer in rows.buffers.items():
@@ -264,27 +267,6 @@ class Engine:
             population.channel_meter.add("reads", slots, read.sum(1).flatten())
             population.channel_meter.add("age", slots, (inbox.age * read).sum(1).flatten())
         return tick
-
-    def _check(
-        self, time: int, population: AgentPopulation, members: Index, output: TickOutput
-    ) -> None:
-        spec, worlds = population.spec, self.world.num_worlds
-        dtype = torch.get_default_dtype()
-        for what, tensor, size in (
-            ("message", output.message, spec.message_size),
-            ("action", output.action, spec.action_size),
-        ):
-            want = (len(members), worlds, size)
-            if tuple(tensor.shape) == want and tensor.dtype == dtype:
-                continue
-            name = population.names[int(members[0])]
-            out = [edge_name(*e) for e in self.edges if e[0] == name] or ["no channel"]
-            where = f" on {', '.join(out)}" if what == "message" else ""
-            found = f"{list(tensor.shape[1:])} {str(tensor.dtype).removeprefix('torch.')}"
-            raise UserError(
-                f"agent {name}: {what}{where} at world time {time} is {found}; "
-                f"it must be [{worlds}, {size}] {str(dtype).removeprefix('torch.')}"
-            )
 
     @torch.no_grad()
     def _choose(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dnicomm.core import Target
 from dnicomm.sim.agent import Inbox, Outcome, TickOutput
+from dnicomm.sim.checks import check_loss
 from dnicomm.sim.mail import Settlement
 from dnicomm.sim.window import OpenWindow, Tick
 
@@ -54,6 +55,7 @@ def _add_losses(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> li
             label = torch.full(worlds, -1, dtype=torch.int64, device=tick.at.device)
         outcome = Outcome(label, tick.action, returns[i])
         loss = population.agents.call(tick.rows, "loss", tick.output, outcome)  # [n, B]
+        check_loss(tick.time, population.names[int(tick.members[0])], worlds, loss)
         loss = tick.masked(loss)
         window.record.add_loss(loss)
         meter = population.agent_meter
@@ -64,7 +66,9 @@ def _add_losses(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> li
         if tick.foreseen is not None:
             cost = cost + tick.masked(tick.foreseen)
         costs.append(cost)
-    if population.remembers:  # what it reads it may use at any later tick of the window
+    interface = population.interface
+    if population.remembers and interface is not None and interface.needs_cost:
+        # what it reads it may use at any later tick of the window
         costs = _to_go(window.ticks, costs)
     return costs
 

@@ -1,6 +1,7 @@
 """A configuration made into a simulation: what goes where, and what is refused."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from dnicomm.commands.build import build
+from dnicomm.commands.keys import check_keys
 from dnicomm.commands.options import GROUPS, options
 from dnicomm.core import SGD, Adam, CriticUtility, GradientUtility
 from dnicomm.errors import UserError
@@ -104,6 +106,9 @@ REFUSED = {
     "env.num_agents=two": "env.num_agents=two: must be a whole number",
     "env.dataset=foo": "env: Unknown data set 'foo'. Known: digits, mnist",
     "agent.width=0": "agent.width=0: must be a whole number of at least 1",
+    "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: must be two numbers [b1,b2], each from 0 to",
+    "optimizer.betas=[0.9,1.0]": "optimizer.betas=[0.9,1.0]: must be two numbers [b1,b2], each",
+    "optimizer.betas=[0.9,a]": "optimizer.betas=[0.9,a]: must be",
     "optimizer.lr=0": "optimizer.lr=0: must be a number above 0",
     "utility.hidden=[-1]": "utility.hidden=[-1]: must be a list of whole numbers of at least 1",
     "utility.context=[lable]": "utility.context: 'lable' is no fact of this environment. Did you",
@@ -136,6 +141,9 @@ REFUSED = {
     "env=gym env.id=CartPol-v1": "env.id=CartPol-v1 can't be built: NameNotFound: ",
     "env=gym env.id=Pendulum-v1": "ActorCritic takes discrete actions",
     "env=gym env.id=CartPole-v1 agent=feedforward": "agent: FeedForward learns from labels, and",
+    "agent=actor_critic": "agent: ActorCritic of agent_0 learns from rewards, and relay gives none",
+    "agents.agent_2._target_=dnicomm.agents.RecurrentActorCritic": "agent: RecurrentActorCritic of "
+    "agent_2 learns from rewards, and relay gives none; use agent=feedforward, agent=recurrent or",
     "env=pettingzoo env.id=my_nothing": "env.id=my_nothing: ModuleNotFoundError: No module named",
 }
 
@@ -165,6 +173,11 @@ def test_the_default(made):
     assert simulation.utility.optimizer == Adam(3e-3)
     assert simulation.summary([], 0.0)["utility"] == "GradientUtility"
     assert [len(population.names) for population in simulation.populations] == [1, 2, 1]
+
+
+def test_no_more_threads_than_the_machine_has(configure):
+    assert check_keys(configure("threads=1"))["threads"] == 1
+    assert check_keys(configure("threads=100000"))["threads"] == os.cpu_count()
 
 
 def test_top_keys_reach_the_simulation(made):
@@ -247,10 +260,9 @@ def test_agents_may_be_of_other_kinds_and_learn_otherwise(made):
 
 
 def test_another_kind_of_agent_starts_without_the_general_keys(made):
-    own = "agents.agent_1._target_=dnicomm.agents.ActorCritic"
-    simulation = made("agent.width=16", own, "agents.agent_1.entropy=0.5")
+    simulation = made("agent.width=16", "agents.agent_1._target_=dnicomm.agents.Recurrent")
     agent = simulation.populations[1].agents.template
-    assert (agent.entropy, agent.policy.in_features) == (0.5, 64)
+    assert (type(agent).__name__, agent.action.in_features) == ("Recurrent", 64)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dnicomm.commands.display import Lines, Pace, Picture
 from dnicomm.commands.options import GROUPS
+from dnicomm.commands.overrides import prepare
 from dnicomm.runs import RunFolder
 from dnicomm.sim import Progress
 
@@ -117,6 +118,36 @@ def test_a_sweep(cli):
     refused = cli("resume", "sweep")
     assert refused.code == 2
     assert "sweep is a sweep; name one of its runs: 0-relay-none-0" in refused.err
+
+
+def test_flags_may_stand_anywhere(cli):
+    called = cli("run", *SMALL, "steps=4", "-m", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert (called.code, called.err) == (0, "")
+    names = ["0-relay-synthetic-0", "1-relay-synthetic-1"]
+    assert sorted(p.name for p in (cli.folder / "sweep").iterdir() if p.is_dir()) == names
+
+
+@pytest.mark.parametrize(
+    ("words", "prepared"),
+    [
+        ("steps=20 -m seed=0,1", "-m steps=20 seed=0,1"),
+        ("steps=20 --cfg job seed=1", "--cfg job steps=20 seed=1"),
+        ("steps=20 --info defaults seed=1", "steps=20 seed=1 --info defaults"),
+        ("--info seed=1 -m", "-m seed=1 --info"),
+        ("-m agents={a:{width:7}}", "-m ++agents={a:{width:7}}"),
+        ("agent=recurrent agent.width=3", "agent=recurrent ++agent.width=3"),
+    ],
+)
+def test_what_hydra_is_told(words, prepared):
+    assert prepare(words.split()) == prepared.split()
+
+
+def test_agents_as_one_value(cli):
+    words = ("steps=4", "agents={agent_1:{width:7}}", "hydra.run.dir=run")
+    called = cli("run", *SMALL, *words)
+    assert (called.code, called.err) == (0, "")
+    folder = RunFolder.open(cli.folder / "run")
+    assert folder.config["agents"] == {"agent_1": {"width": 7}}
 
 
 def test_a_sweep_goes_on_after_a_job_that_is_refused(cli):

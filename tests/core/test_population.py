@@ -124,3 +124,71 @@ def test_the_members_are_copies():
     population = Population([module, nn.Linear(2, 2)], SGD(1.0))
     population.step(population.rows(), torch.ones(2, 6))
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+class Tied(nn.Module):
+    """Two layers with one weight and, by two names, one buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+        scale = torch.randn(4)
+        self.a.register_buffer("scale", scale)
+        self.b.register_buffer("scale", scale)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x) * self.a.scale)) * self.b.scale
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_tied_weights_are_one_weight(size, device):
+    torch.manual_seed(0)
+    modules = [Tied().double().to(device) for _ in range(size)]
+    for module in modules:  # moving unties buffers, if to another device or type
+        module.b.scale = module.a.scale
+    population = Population(modules, SGD(0.1)).to(device)
+    assert population.parameters.shape[1] == 4 * 4 + 2 * 4
+    alone = [torch.optim.SGD(m.parameters(), 0.1) for m in modules]
+    losses = []
+    x = torch.randn(size, 6, 4, dtype=torch.double, device=device)
+    for _ in range(5):
+        rows = population.rows()
+        out = population.call(rows, "forward", x)
+        out.square().mean((1, 2)).sum().backward()
+        population.step(rows)
+        losses.append(out.square().mean().item())
+        for k, module in enumerate(modules):
+            expected = module(x[k])
+            torch.testing.assert_close(out[k], expected, rtol=1e-9, atol=1e-12)
+            alone[k].zero_grad()
+            expected.square().mean().backward()
+            alone[k].step()
+    assert losses[-1] < losses[0]
+    for row, module in enumerate(modules):
+        member = population.module(row)
+        assert member.a.weight is member.b.weight
+        for name, value in module.state_dict().items():
+            torch.testing.assert_close(member.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", [Adam(0.1), SGD(0.1, momentum=0.9)])
+@pytest.mark.parametrize("index", [None, [0, 2]])
+def test_a_step_to_what_is_not_finite_is_refused(optimizer, index):
+    """The gradient is finite, the parameters after it would not be."""
+    torch.manual_seed(0)
+    population = Population([nn.Linear(3, 2) for _ in range(3)], optimizer)
+    at = None if index is None else torch.tensor(index)
+    gradient = torch.randn(3 if at is None else 2, population.parameters.shape[1])
+    population.step(population.rows(at), gradient)
+    slot = "mean" if isinstance(optimizer, Adam) else "velocity"
+    population.slots[slot][0, 0] = float("inf")
+    before = {name: value.clone() for name, value in population.tensors().items()}
+    population.step(population.rows(at), gradient)
+    assert torch.isfinite(population.parameters).all()
+    for name, value in population.tensors().items():
+        if name != "skipped":
+            assert torch.equal(value[0], before[name][0]), name
+    assert population.skipped.tolist() == [1, 0, 0]
+    assert population.updates.tolist() == [1, 2 if at is None else 0, 2]
+    assert not torch.equal(population.parameters[2], before["parameters"][2])

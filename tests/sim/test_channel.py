@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from dnicomm.errors import UserError
 from dnicomm.sim.channel import (
-    Series,
     Channel,
     Delay,
     Drop,
     Noise,
     Quantise,
+    Series,
     standard_channel,
 )
 

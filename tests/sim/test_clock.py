@@ -11,6 +11,7 @@ from dnicomm.errors import UserError
 from dnicomm.sim.clock import (
     BurstyClock,
     Clock,
+    GapClock,
     JitteredClock,
     PeriodicClock,
     PoissonClock,
@@ -144,6 +145,37 @@ def test_trace_ticks():
 
 def test_a_clock_of_ones_own_needs_next_only():
     assert EverySecond().ticks(generator(), 5).tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("after", "allowed"),
+    [(0, "integer later than 0"), (-1, "later than 0"), (0.5, "later than 0"), ("1", "later")],
+)
+def test_time_goes_on(after, allowed):
+    class Stuck(Clock):
+        def next(self, time, rng):
+            return time + after if isinstance(after, int) else after
+
+    with pytest.raises(UserError, match=rf"clock: Stuck\.next\(0, …\) is .*{allowed}"):
+        Stuck().ticks(generator(), 5)
+
+
+def test_time_begins_at_zero():
+    class Early(EverySecond):
+        def first(self, rng):
+            return -1
+
+    with pytest.raises(UserError, match=r"Early\.first\(…\) is -1; it must be .* at least 0"):
+        Early().ticks(generator(), 5)
+
+
+def test_gaps_go_on():
+    class Flat(GapClock):
+        def gaps(self, rng, count):
+            return np.zeros(count, dtype=np.int64)
+
+    with pytest.raises(UserError, match=r"clock: Flat\.gaps gave 0; .* at least 1"):
+        Flat().ticks(generator(), 5)
 
 
 def test_clocks_are_values():

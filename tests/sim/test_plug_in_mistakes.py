@@ -1,0 +1,144 @@
+"""What a plug-in gives back and must not: a line that says who, when and what it must be."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from dnicomm.core import Adam
+from dnicomm.errors import UserError
+from dnicomm.sim import Channel, PeriodicClock, Ring, Simulation
+
+WORLDS = 5
+
+
+def run(town, agent, **own):
+    given = {
+        "clock": PeriodicClock(2), "topology": Ring(), "message_size": 4, "num_worlds": WORLDS,
+        "feedback": "exact", "utility": None, "optimizer": Adam(1e-2),
+    }  # fmt: skip
+    Simulation(town(num_agents=3, horizon=6), agent, **(given | own)).run(steps=6)
+
+
+def tick_at(change, late):
+    """A method ``tick`` whose output is changed, in every tick or from the second one on."""
+
+    def tick(self, observation, inbox, state):
+        output = type(self).__mro__[1].tick(self, observation, inbox, state)
+        self.ticks = getattr(self, "ticks", 0) + 1
+        return change(output) if self.ticks > 2 * late else output
+
+    return tick
+
+
+MISTAKES = {
+    "none": (lambda o: None, "what tick gives back at world time 0 is a NoneType; it must be a T"),
+    "a tuple": (lambda o: tuple(o), "what tick gives back at world time 0 is a tuple; it must be"),
+    "a tensor": (lambda o: o.message, "what tick gives back at world time 0 is [5, 4] float32"),
+    "a number": (
+        lambda o: o._replace(action=1.0),
+        "action at world time 0 is a float; it must be [5, 3] float32",
+    ),
+    "no message": (
+        lambda o: o._replace(message=None),
+        "message on agent_0->agent_1 at world time 0 is a NoneType; it must be [5, 4] float32",
+    ),
+    "no worlds": (
+        lambda o: o._replace(message=o.message[0]),
+        "message on agent_0->agent_1 at world time 0 is [4] float32; it must be [5, 4] float32",
+    ),
+    "a column": (
+        lambda o: o._replace(value=o.message[:, :1]),
+        "value at world time 0 is [5, 1] float32; it must be [5] float32",
+    ),
+    "another structure": (
+        lambda o: o._replace(state=o.state["h"]),
+        "state at world time 0 is [5, 5] float32; it must be {h: [5, 5] float32, ticks: [5] float3",
+    ),
+    "another shape": (
+        lambda o: o._replace(state=o.state | {"h": o.state["h"][:, 1:]}),
+        "state at world time 0 is {h: [5, 4] float32, ticks: [5] float32}; it must be {h: [5, 5] f",
+    ),
+    "another type": (
+        lambda o: o._replace(state=o.state | {"ticks": 3}),
+        "state at world time 0 is {h: [5, 5] float32, ticks: a int}; it must be",
+    ),
+}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_what_a_tick_gives_back(change, message, apart, town, walker, device):
+    wrong = type("Wrong", (walker,), {"tick": tick_at(change, late=False)})
+    own = {"clocks": {"agent_1": PeriodicClock(2, 1)}} if apart else {}
+    with pytest.raises(UserError, match="agent agent_0: " + re.escape(message)):
+        run(town, wrong, device=device, **own)
+
+
+def test_a_later_tick(town, walker):
+    change, _ = MISTAKES["another shape"]
+    wrong = type("Wrong", (walker,), {"tick": tick_at(change, late=True)})
+    with pytest.raises(UserError, match=r"state at world time 4 is .*, as initial_state made it"):
+        run(town, wrong)
+
+
+LOSSES = {
+    "a mean": (lambda loss: loss.mean(), "[] float32"),
+    "a column": (lambda loss: loss[:, None], "[5, 1] float32"),
+    "a number": (lambda loss: 0.0, "a float"),
+    "whole": (lambda loss: loss.long(), "[5] int64"),
+}
+
+
+@pytest.mark.parametrize(("change", "found"), LOSSES.values(), ids=LOSSES)
+def test_what_a_loss_is(change, found, town, walker, device):
+    class Wrong(walker):
+        def loss(self, output, outcome):
+            return change(super().loss(output, outcome))
+
+    message = f"agent agent_0: loss at world time 0 is {found}; it must be [5], one floating-point"
+    with pytest.raises(UserError, match=re.escape(message)):
+        run(town, Wrong, device=device)
+
+
+def test_exceptions_of_a_plug_in_are_its_own(town, walker):
+    class Crashing(walker):
+        def loss(self, output, outcome):
+            raise ArithmeticError("mine")
+
+    with pytest.raises(ArithmeticError, match="mine"):
+        run(town, Crashing)
+
+
+CHANNELS = {
+    "back in time": ("delays", lambda rng, n: np.full(n, -2), "-2 among them; it must give whole"),
+    "halves": ("delays", lambda rng, n: np.full(n, 0.5), "[6] float64; it must give whole numbers"),
+    "one delay": ("delays", lambda rng, n: 3, "[] int64; it must give whole numbers of at least 0"),
+    "too few": ("delays", lambda rng, n: [0], "[1] int64; it must give whole numbers of at least"),
+    "no worlds": (
+        "lost",
+        lambda rng, s: np.zeros(s[0], bool),
+        "[6] bool; it must give [6, 5] bool",
+    ),
+    "no bool": ("lost", lambda rng, s: np.zeros(s), "[6, 5] float64; it must give [6, 5] bool, or"),
+}
+
+
+@pytest.mark.parametrize(("method", "give", "message"), CHANNELS.values(), ids=CHANNELS)
+def test_what_a_channel_does(method, give, message, town, walker):
+    wrong = type("Wrong", (Channel,), {method: lambda self, rng, asked: give(rng, asked)})
+    said = re.escape(f"channel agent_0->agent_1: Wrong.{method} gave {message}")
+    with pytest.raises(UserError, match=said):
+        run(town, walker, channel=wrong())
+
+
+def test_a_channel_may_give_lists(town, walker):
+    class Lists(Channel):
+        def delays(self, rng, count):
+            return [1] * count
+
+        def lost(self, rng, shape):
+            return torch.zeros(shape, dtype=torch.bool).tolist()
+
+    run(town, walker, channel=Lists())
