@@ -25,7 +25,7 @@ def python_blocks():
             yield pytest.param(block, id=f"{page.name}-{i}")
 
 
-@pytest.mark.parametrize("block", python_blocks())
+@pytest.mark.parametrize("block", list(python_blocks()))
 def test_a_python_block_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "block", "exec"), {"__name__": "block"})
@@ -54,7 +54,7 @@ def dnicomm_lines():
 SMALL = ["steps=20", "eval.episodes=1", "num_worlds=4", "eval.num_worlds=4"]
 
 
-@pytest.mark.parametrize("words", dnicomm_lines(), ids=" ".join)
+@pytest.mark.parametrize("words", list(dnicomm_lines()), ids=" ".join)
 def test_a_command_line_runs(words, workplace, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", [*sys.path])
     words = [w.replace("seed=0,1,2", "seed=0") for w in words]
