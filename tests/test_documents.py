@@ -68,9 +68,10 @@ def test_a_command_line_runs(words, workplace, monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_custom_agent_fits_in_fifteen_lines():
-    agent = next(b for b in blocks(README, "python") if "my_agents.py" in b)
-    code = [line for line in agent.splitlines() if line and not line.startswith("#")]
+@pytest.mark.parametrize("name", ["my_agents.py", "my_world.py"])
+def test_a_plug_in_fits_in_fifteen_lines(name):
+    block = next(b for b in blocks(README, "python") if b.startswith(f"# {name}"))
+    code = [line for line in block.splitlines() if line and not line.startswith("#")]
     assert len(code) <= 15
 
 
