@@ -57,6 +57,11 @@ def clip_rows(gradient: Tensor, norm: Tensor, clip: float | None) -> Tensor:
     return gradient * (clip / (norm + 1e-6)).clamp(max=1.0)
 
 
+def rate(optimizer: Adam | SGD, progress: float) -> float:
+    """The learning rate once a share ``progress`` of the run is over."""
+    return optimizer.lr * (1 - progress) if optimizer.decay else optimizer.lr
+
+
 @dataclass(frozen=True)
 class Adam:
     """Adam (Kingma & Ba, 2015, algorithm 1) without weight decay.
@@ -90,7 +95,7 @@ class Adam:
         live: Tensor,
         progress: float = 0.0,
     ) -> Tensor:
-        lr = self.lr * (1 - progress) if self.decay else self.lr
+        lr = rate(self, progress)
         beta1, beta2 = self.betas
         mean, square, steps = slots["mean"], slots["square"], slots["steps"]
         steps.add_(live)
@@ -130,7 +135,7 @@ class SGD:
         live: Tensor,
         progress: float = 0.0,
     ) -> Tensor:
-        lr = self.lr * (1 - progress) if self.decay else self.lr
+        lr = rate(self, progress)
         velocity = slots["velocity"]
         velocity.mul_(1 - (1 - self.momentum) * live).add_(gradient * live)
         return parameters - lr * live * velocity
