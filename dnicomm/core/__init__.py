@@ -1,10 +1,13 @@
 """Tensors only: interfaces, utility models, windows, populations. Usable without the simulator."""
 
+from dnicomm.core.forward import SyntheticInput, UnlockedSequential
 from dnicomm.core.interface import Interface, Message
 from dnicomm.core.layers import DecoupledSequential
 from dnicomm.core.optimizers import SGD, Adam, RowOptimizer
+from dnicomm.core.outcomes import LocalOutcomeUtility, OutcomeUtility
 from dnicomm.core.population import Population, Rows
-from dnicomm.core.recurrent import DecoupledRNN, LSTMCore, RecurrentWindow
+from dnicomm.core.recurrent import DecoupledRNN, FutureGradients, LSTMCore, RecurrentWindow
+from dnicomm.core.returns import LambdaReturns
 from dnicomm.core.utility import (
     CriticUtility,
     Estimate,
@@ -22,16 +25,22 @@ __all__ = [
     "DecoupledRNN",
     "DecoupledSequential",
     "Estimate",
+    "FutureGradients",
     "GradientUtility",
     "Interface",
     "LSTMCore",
+    "LambdaReturns",
+    "LocalOutcomeUtility",
     "LocalUtility",
     "Message",
+    "OutcomeUtility",
     "Population",
     "RecurrentWindow",
     "RowOptimizer",
     "Rows",
+    "SyntheticInput",
     "Target",
+    "UnlockedSequential",
     "UtilityModel",
     "Window",
 ]

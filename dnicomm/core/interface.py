@@ -27,6 +27,7 @@ class Message:
     tensor: Tensor  # [B, *shape] leaf; its .grad becomes the target
     context: Tensor  # [B, C] as it was at send time
     synthetic: Tensor  # [B, *shape] synthetic gradient per example, unscaled
+    injected: Tensor  # [B, *shape] what the sender got: scaled, in the loss's reduction
     interface: Interface
     _rows: Rows
     _estimate: Estimate
@@ -37,18 +38,31 @@ class Message:
         """The receiver's loss as the utility model predicts it, ``[B]``."""
         return self._estimate.value[0].detach()
 
-    def settle(self, loss: Tensor | None = None, target: Tensor | None = None) -> Tensor:
+    @property
+    def outcome(self) -> Tensor | None:
+        """Logits of the receiver's next outputs, as the model predicts them, ``[B, W, C]``."""
+        predicted = self._estimate.outcome
+        return None if predicted is None else predicted[0].detach()
+
+    def settle(
+        self,
+        loss: Tensor | None = None,
+        target: Tensor | None = None,
+        outcome: Tensor | None = None,
+    ) -> Tensor:
         """The receiver has backpropagated: fit the utility model. Returns its loss, ``[B]``.
 
         Args:
             loss: the receiver's loss; critics need it per example, ``[B]``.
             target: gradient to learn, ``[B, *shape]``, in the receiver's reduction; None: what
                 the receiver's backward pass left in ``tensor.grad`` (zero where it left none).
+            outcome: ``[B, W, C]`` distributions of the receiver's next outputs, for models that
+                predict them; zero where there was none.
 
         Raises:
-            ValueError: if a critic is given no loss ``[B]``.
+            ValueError: if a critic is given no loss ``[B]``, or a model of outcomes no outcome.
         """
-        return self.interface._settle(self, loss, target)
+        return self.interface._settle(self, loss, target, outcome)
 
 
 class Interface:
@@ -87,6 +101,8 @@ class Interface:
         self.context_size = models[0].context_size
         self.fits_unread = models[0].fits_unread
         self.needs_cost = models[0].needs_cost
+        self.needs_outcome = models[0].needs_outcome
+        self.progress = 0.0  # share of the run that is over, for utility models' rates that decay
         self._version = 0  # of the utility models: how often they were fitted
 
     def to(self, device: torch.device) -> Interface:
@@ -129,16 +145,21 @@ class Interface:
 
     def _step(self, rows: Rows, estimate: Estimate, target: Target, mask: Tensor | None) -> Tensor:
         gradient, cost = target.gradient.detach(), target.cost.detach()
-        good = torch.isfinite(gradient).flatten(2).all(2) & torch.isfinite(cost)  # [E, B]
+        # a sum is as finite as its terms, and needs one pass
+        good = torch.isfinite(gradient.flatten(2).sum(2) + cost)  # [E, B]
         if mask is not None:
             good = good & mask
-        each = good.reshape(*good.shape, *[1] * (gradient.dim() - 2))
-        clean = Target(torch.where(each, gradient, 0.0), torch.where(good, cost, 0.0))
+        clean = Target(gradient, cost, target.outcome)
+        if good.is_cuda or not good.all():  # to ask a GPU would cost more than to compute
+            each = good.reshape(*good.shape, *[1] * (gradient.dim() - 2))
+            clean = Target(
+                torch.where(each, gradient, 0.0), torch.where(good, cost, 0.0), target.outcome
+            )
         loss = self.utilities.call(rows, "loss", estimate, clean)  # [E, B]
         loss = torch.where(good, loss, 0.0)
         mean = loss.sum(1) / good.sum(1).clamp(min=1)  # [E]
         (found,) = torch.autograd.grad(mean.sum(), [rows.parameters], allow_unused=True)
-        self.utilities.step(rows, found, live=good.any(1))
+        self.utilities.step(rows, found, live=good.any(1), progress=self.progress)
         self._version += 1
         return loss.detach()
 
@@ -182,17 +203,25 @@ class Interface:
             window.add_output(h, injected)
         elif h.requires_grad:
             h.backward(injected)
-        return Message(m, context, g, self, rows, estimate, self._version)
+        return Message(m, context, g, injected, self, rows, estimate, self._version)
 
     def _examples(self, h: Tensor) -> int:
         return len(h) if self.reduction == "mean" else 1
 
-    def _settle(self, message: Message, loss: Tensor | None, target: Tensor | None) -> Tensor:
+    def _settle(
+        self,
+        message: Message,
+        loss: Tensor | None,
+        target: Tensor | None,
+        outcome: Tensor | None,
+    ) -> Tensor:
         batch = len(message.tensor)
         if self.needs_cost and (loss is None or loss.shape != (batch,)):
             raise ValueError(
                 f"this utility model predicts losses: settle(loss) with loss [{batch}]"
             )
+        if self.needs_outcome and outcome is None:
+            raise ValueError("this utility model predicts outcomes: settle(outcome=[B, W, C])")
         gradient = message.tensor.grad if target is None else target
         if gradient is None:
             gradient = torch.zeros_like(message.tensor)
@@ -205,4 +234,5 @@ class Interface:
             rows = self.utilities.rows()
             tensor, context = message.tensor.detach()[None], message.context.detach()[None]
             estimate = self.utilities.call(rows, "forward", tensor, context)
-        return self._step(rows, estimate, Target(gradient[None], cost[None]), None)[0]
+        seen = None if outcome is None else outcome.detach()[None]
+        return self._step(rows, estimate, Target(gradient[None], cost[None], seen), None)[0]

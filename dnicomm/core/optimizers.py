@@ -6,11 +6,16 @@ the update equals that of ``torch.optim``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+# how a rate falls: True: linearly, to zero at the run's end; False: not at all; shares of the run:
+# to a tenth once each of them is over
+Decay = bool | Sequence[float]
 
 Slots = dict[str, Tensor]  # optimiser state by name, each [N, P] or [N, 1]
 
@@ -57,9 +62,11 @@ def clip_rows(gradient: Tensor, norm: Tensor, clip: float | None) -> Tensor:
     return gradient * (clip / (norm + 1e-6)).clamp(max=1.0)
 
 
-def rate(optimizer: Adam | SGD, progress: float) -> float:
+def rate(lr: float, decay: Decay, progress: float) -> float:
     """The learning rate once a share ``progress`` of the run is over."""
-    return optimizer.lr * (1 - progress) if optimizer.decay else optimizer.lr
+    if isinstance(decay, bool):
+        return lr * (1 - progress) if decay else lr
+    return lr / 10 ** sum(progress >= share for share in decay)
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,15 @@ class Adam:
         betas: decay of the two moments.
         eps: added to the root of the second moment.
         clip: largest norm of one row's gradient; None: no clipping.
-        decay: whether the rate falls linearly, to zero at the run's end.
+        decay: whether the rate falls linearly, to zero at the run's end; or the shares of the run
+            after which it falls to a tenth, e.g. ``(0.6, 0.8)``.
     """
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float | None = None
-    decay: bool = False
+    decay: Decay = False
 
     def init(self, parameters: Tensor) -> Slots:
         return {
@@ -95,7 +103,7 @@ class Adam:
         live: Tensor,
         progress: float = 0.0,
     ) -> Tensor:
-        lr = rate(self, progress)
+        lr = rate(self.lr, self.decay, progress)
         beta1, beta2 = self.betas
         mean, square, steps = slots["mean"], slots["square"], slots["steps"]
         steps.add_(live)
@@ -105,7 +113,7 @@ class Adam:
         correction1 = 1 - torch.pow(beta1, steps.clamp(min=1))  # [n, 1]
         correction2 = 1 - torch.pow(beta2, steps.clamp(min=1))
         denominator = square.sqrt().div_(correction2.sqrt()).add_(self.eps)
-        return parameters - (lr * live / correction1) * mean / denominator
+        return torch.addcdiv(parameters, mean * (-lr * live / correction1), denominator)
 
 
 @dataclass(frozen=True)
@@ -116,13 +124,14 @@ class SGD:
         lr: learning rate.
         momentum: decay of the velocity; 0: none.
         clip: largest norm of one row's gradient; None: no clipping.
-        decay: whether the rate falls linearly, to zero at the run's end.
+        decay: whether the rate falls linearly, to zero at the run's end; or the shares of the run
+            after which it falls to a tenth, e.g. ``(0.6, 0.8)``.
     """
 
     lr: float = 1e-2
     momentum: float = 0.0
     clip: float | None = None
-    decay: bool = False
+    decay: Decay = False
 
     def init(self, parameters: Tensor) -> Slots:
         return {"velocity": torch.zeros_like(parameters)}
@@ -135,7 +144,7 @@ class SGD:
         live: Tensor,
         progress: float = 0.0,
     ) -> Tensor:
-        lr = rate(self, progress)
+        lr = rate(self.lr, self.decay, progress)
         velocity = slots["velocity"]
         velocity.mul_(1 - (1 - self.momentum) * live).add_(gradient * live)
         return parameters - lr * live * velocity

@@ -216,7 +216,8 @@ class Population:
         finite = torch.isfinite(norm)
         due = torch.ones_like(finite) if live is None else live[:, None]
         good = finite & due
-        gradient = torch.where(good, gradient, 0.0)
+        if good.is_cuda or not good.all():  # to ask a GPU would cost more than to compute
+            gradient = torch.where(good, gradient, 0.0)
         gradient = clip_rows(gradient, norm.nan_to_num(0.0, 0.0), self.optimizer.clip)
         weight = good.to(gradient.dtype)
         old = rows.parameters.detach()
@@ -225,7 +226,7 @@ class Population:
         before = {name: slot.clone() for name, slot in slots.items()}  # steps are in place
         new = self.optimizer.step(old, gradient, slots, weight, progress)
         sane = torch.isfinite(new.sum(1, keepdim=True))
-        if sane.is_cuda or not sane.all():  # to ask a GPU would cost more than to compute
+        if sane.is_cuda or not sane.all():
             good = good & sane
             new = torch.where(good, new, old)
             for name, slot in slots.items():

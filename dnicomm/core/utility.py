@@ -24,6 +24,7 @@ class Estimate(NamedTuple):
 
     gradient: Tensor  # [B, *message_shape] synthetic gradient
     value: Tensor  # [B] predicted loss of the receiver; zero where the model has no such view
+    outcome: Tensor | None = None  # [B, W, C] predicted logits of the receiver's next W outputs
 
 
 class Target(NamedTuple):
@@ -31,6 +32,7 @@ class Target(NamedTuple):
 
     gradient: Tensor  # [B, *message_shape] gradient of its loss with respect to the message
     cost: Tensor  # [B] its loss, with the predicted value of what it sent in turn
+    outcome: Tensor | None = None  # [B, W, C] distributions of its next W outputs; zero: none
 
 
 class Body(nn.Module):
@@ -90,6 +92,7 @@ class UtilityModel(nn.Module):
 
     fits_unread = True  # whether a message that nobody read is something to learn from
     needs_cost = False  # whether fitting needs the receiver's loss beside the gradient
+    needs_outcome = False  # whether it needs the distributions of the receiver's outputs
 
     def __init__(self, message_size: int | Sequence[int], context_size: int = 0) -> None:
         super().__init__()

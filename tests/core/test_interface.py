@@ -9,13 +9,11 @@ from dnicomm.core import (
     SGD,
     Adam,
     CriticUtility,
-    DecoupledRNN,
     DecoupledSequential,
     Estimate,
     GradientUtility,
     Interface,
     LocalUtility,
-    LSTMCore,
     Target,
     UtilityModel,
     Window,
@@ -84,67 +82,6 @@ def test_layers_with_an_oracle_equal_backprop(device, reduction):
     for layer, expected in zip(layers, want, strict=True):
         for got, true in zip(gradients_of(layer), expected, strict=True):
             torch.testing.assert_close(got, true, rtol=1e-9, atol=1e-12)
-
-
-def test_rnn_with_an_oracle_equals_full_backpropagation_through_time(device):
-    torch.manual_seed(0)
-    core = LSTMCore(3, 4).double().to(device)
-    xs = torch.randn(9, 2, 3, dtype=torch.double, device=device)
-    start = torch.zeros(2, core.state_size, dtype=torch.double, device=device)
-
-    state, states, outputs = start, [], []
-    for x in xs:
-        output, state = core(x, state)
-        state.retain_grad()
-        states.append(state)
-        outputs.append(output)
-    torch.stack(outputs).square().sum((0, 2)).mean().backward()
-    want = gradients_of(core)
-    truth = [states[2].grad * 2, states[5].grad * 2]  # boundaries of windows of 3
-
-    core.zero_grad()
-    rnn = DecoupledRNN(core, Interface(Oracle(core.state_size, truth)).to(device))
-    rnn.start(start)
-    for k in range(3):
-        out, window = rnn.window(xs[3 * k : 3 * k + 3], last=k == 2)
-        window.backward(out.square().sum(2))
-    for got, true in zip(gradients_of(core), want, strict=True):
-        torch.testing.assert_close(got, true, rtol=1e-9, atol=1e-12)
-
-
-def test_rnn_with_a_zero_utility_equals_truncation():
-    torch.manual_seed(0)
-    core = LSTMCore(3, 4)
-    xs = torch.randn(8, 2, 3)
-    found = []
-    for interface in (None, Interface(GradientUtility(core.state_size))):
-        core.zero_grad()
-        rnn = DecoupledRNN(core, interface)
-        rnn.start(torch.zeros(2, core.state_size))
-        out, first = rnn.window(xs[:4])
-        first.backward(out.square().sum(2))
-        out, second = rnn.window(xs[4:])
-        second.backward(out.square().sum(2))
-        found.append(gradients_of(core))
-    for a, b in zip(*found, strict=True):
-        assert torch.equal(a, b)
-    # and then it has learnt from the second window, towards the target found there
-    assert interface is not None
-    assert interface.utilities.updates.item() == 1
-
-
-def test_rnn_settles_a_true_end_with_zero():
-    core = LSTMCore(2, 3)
-    utility = GradientUtility(core.state_size)
-    with torch.no_grad():
-        utility.body.layers[0].bias.fill_(1.0)  # expects a gradient of one
-    rnn = DecoupledRNN(core, Interface(utility, SGD(0.1)))
-    rnn.start(torch.zeros(1, core.state_size))
-    out, window = rnn.window(torch.randn(2, 1, 2))
-    window.backward(out.square().sum(2))
-    rnn.start(torch.zeros(1, core.state_size))  # nothing followed: the target is zero
-    bias = rnn.interface.utilities.module(0).body.layers[0].bias
-    torch.testing.assert_close(bias, torch.full_like(bias, 1 - 0.1 * 2 * 1))
 
 
 @pytest.mark.parametrize("batch", [4, 64])

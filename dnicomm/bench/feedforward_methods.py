@@ -1,0 +1,98 @@
+"""The ``method`` of a feed-forward experiment: which utility models stand between its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dnicomm.bench.checks import choice, number, sizes, unknown, whole
+from dnicomm.core import (
+    Adam,
+    CriticUtility,
+    GradientUtility,
+    Interface,
+    LocalUtility,
+    SyntheticInput,
+    UtilityModel,
+)
+from dnicomm.core.optimizers import Decay
+from dnicomm.errors import UserError
+
+UTILITIES = ("gradient", "critic", "local")
+WITHOUT = ("none", "backprop")  # methods that have no utility models: nothing but a name
+KEYS = ("name", "utility", "context", "hidden", "kernel_size", "sobolev", "lr", "gradient_scale")
+INPUT_KEYS = ("hidden", "lr")
+
+
+class Method:
+    """How the layers learn, checked.
+
+    Args:
+        method: ``name``; and unless that is ``none`` or ``backprop``:
+            ``utility`` (``gradient``, ``critic`` or ``local``), ``context`` (``none`` or ``label``),
+            ``hidden`` (sizes of hidden layers, channels in a CNN), ``kernel_size`` (odd, CNN only),
+            ``sobolev`` (critics: weight of fitting the gradient too), ``lr``, ``gradient_scale``.
+        decay: of the utility models' rate.
+
+    Raises:
+        UserError: if a key is missing or unknown, or a value is not allowed.
+    """
+
+    def __init__(self, method: Mapping[str, Any], decay: Decay) -> None:
+        if "name" not in method:
+            raise UserError("method.name is missing: what the method is called in tables")
+        self.name = str(method["name"])
+        keys = ("name",) if self.name in WITHOUT else KEYS
+        for key in method:
+            if key not in keys:
+                raise unknown(f"method.{key}", keys)
+        for key in keys:
+            if key not in method:
+                raise UserError(f"method.{key} is missing: method={self.name} needs it")
+        self.decoupled = self.name not in WITHOUT
+        if not self.decoupled:
+            return
+        self.utility = choice("method.utility", method["utility"], UTILITIES)
+        self.labelled = choice("method.context", method["context"], ("none", "label")) == "label"
+        self.hidden = sizes("method.hidden", method["hidden"])
+        self.kernel_size = whole("method.kernel_size", method["kernel_size"], least=1)
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"method.kernel_size={self.kernel_size}: must be odd")
+        self.sobolev = number("method.sobolev", method["sobolev"], least=0)
+        self.scale = number("method.gradient_scale", method["gradient_scale"], least=0)
+        self.optimizer = Adam(number("method.lr", method["lr"], above=0), decay=decay)
+        if self.utility == "local" and not self.labelled:
+            raise UserError("method.context=none: a local loss needs the label (context: label)")
+        if self.sobolev and self.utility != "critic":
+            raise UserError(f"method.sobolev={self.sobolev:g}: only a critic has it")
+
+    def interface(self, shape: tuple[int, ...], num_classes: int) -> Interface:
+        """An interface for messages of ``shape``."""
+        return Interface(self._utility(shape, num_classes), self.optimizer, self.scale)
+
+    def _utility(self, shape: tuple[int, ...], num_classes: int) -> UtilityModel:
+        label = num_classes if self.labelled else 0
+        if self.utility == "gradient":
+            return GradientUtility(shape, label, self.hidden, self.kernel_size)
+        if self.utility == "local":
+            return LocalUtility(shape, label, label, self.hidden, self.kernel_size)
+        return CriticUtility(shape, label, label, self.hidden, self.kernel_size, self.sobolev)
+
+
+def synthetic_input(
+    keys: Mapping[str, Any], input_size: int, output_size: int, decay: Decay
+) -> Interface:
+    """A model of a layer's input, made from the input of the net.
+
+    Raises:
+        UserError: if a key is missing or unknown, or a value is not allowed.
+    """
+    for key in keys:
+        if key not in INPUT_KEYS:
+            raise unknown(f"inputs.{key}", INPUT_KEYS)
+    for key in INPUT_KEYS:
+        if key not in keys:
+            raise UserError(f"inputs.{key} is missing")
+    model = SyntheticInput(input_size, output_size, hidden=sizes("inputs.hidden", keys["hidden"]))
+    optimizer = Adam(number("inputs.lr", keys["lr"], above=0), decay=decay)
+    return Interface(model, optimizer, reduction="sum")

@@ -1,0 +1,106 @@
+"""An experiment carried to its end in its run folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from dnicomm.bench.cost import measure, wait
+from dnicomm.bench.experiment import Experiment
+from dnicomm.runs import RunFolder, versions
+
+SHOWN_EVERY = 0.2  # seconds between two calls of ``on_progress``
+
+
+@dataclass
+class BenchProgress:
+    """Where a run is, for displays."""
+
+    updates: int
+    steps: int  # updates at the end
+    samples: int
+    seconds: float  # of training, evaluations left out
+    record: dict[str, Any] | None = None  # the latest evaluation
+
+
+def run(
+    experiment: Experiment,
+    fresh: Callable[[], Experiment],
+    every: int,
+    folder: RunFolder | None = None,
+    on_progress: Callable[[BenchProgress], None] | None = None,
+) -> dict[str, Any]:
+    """Train to the end, evaluating and keeping a checkpoint on the way; the summary.
+
+    Args:
+        experiment: at its start, or restored from a checkpoint of ``folder``.
+        fresh: builds the same experiment at its start, to measure what a step costs.
+        every: between evaluations; updates, or what the experiment counts instead.
+        folder: where metrics, checkpoints and the summary go; None: nowhere.
+        on_progress: called a few times a second, and with each evaluation.
+    """
+    history: list[dict[str, Any]] = [] if folder is None else folder.metrics()
+    seconds = history[-1]["seconds"] if history else 0.0
+    every = experiment.updates_between(every)
+
+    def tell(seconds: float, record: dict[str, Any] | None = None) -> None:
+        if on_progress is not None:
+            place = experiment.updates, experiment.steps, experiment.samples
+            on_progress(BenchProgress(*place, seconds, record))
+
+    while experiment.updates < experiment.steps and not experiment.stopped:
+        goal = min((experiment.updates // every + 1) * every, experiment.steps)
+        began = told = perf_counter()
+        while experiment.updates < goal and not experiment.stopped:
+            experiment.step()
+            now = perf_counter()
+            if now - told >= SHOWN_EVERY:
+                tell(seconds + now - began)
+                told = now
+        wait()
+        seconds += perf_counter() - began
+        record = {
+            "time": experiment.updates,
+            "samples": experiment.samples,
+            "seconds": seconds,
+            "metrics": experiment.evaluate(),
+        }
+        history.append(record)
+        if folder is not None:
+            folder.append_metrics(record)
+            folder.save_checkpoint(experiment.updates, experiment.tensors(), experiment.facts())
+        tell(seconds, record)
+    summary = summarise(experiment, history, seconds)
+    summary["metrics"] |= experiment.finish(folder)
+    summary["cost"] = measure(fresh)
+    if folder is not None:
+        folder.write_summary(summary)
+    return summary
+
+
+def summarise(
+    experiment: Experiment, history: list[dict[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """What ``summary.json`` holds, cost aside."""
+    figure, sign = experiment.figure, 1 if experiment.higher_is_better else -1
+
+    def goodness(record: dict[str, Any]) -> float:
+        value = record["metrics"].get(figure)  # null in a run that was resumed: was not finite
+        finite = value is not None and math.isfinite(value)
+        return sign * value if finite else -math.inf
+
+    best = max(history, key=goodness)
+    return {
+        "figure": figure,
+        "higher_is_better": experiment.higher_is_better,
+        "metrics": dict(history[-1]["metrics"]),
+        "best": {"time": best["time"], figure: best["metrics"].get(figure)},
+        "updates": experiment.updates,
+        "samples": experiment.samples,
+        "sample": experiment.sample,
+        "seconds": seconds,
+        "versions": versions(),
+    }
