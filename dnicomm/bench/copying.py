@@ -108,6 +108,7 @@ class Copying(Experiment):
         batch: sequences side by side.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
+        autocast: compute in bfloat16 where that is safe.
         steps: updates (windows) until the end.
         seed: of everything random.
         device: where tensors live.
@@ -128,6 +129,7 @@ class Copying(Experiment):
         batch: int,
         lr: float,
         clip: float | None,
+        autocast: bool,
         steps: int,
         seed: int,
         device: torch.device,
@@ -145,9 +147,9 @@ class Copying(Experiment):
         if clip is not None:
             number("clip", clip, above=0.0)
         self.seed, self.device, self.method = seed, device, dict(method)
-        self._settings = (width, lr, clip)
+        self._settings = (width, lr, clip, autocast)
         self.learner = RecurrentLearner(
-            INPUT_SIZE, NUM_CLASSES, width, window, method, lr, clip, seed, device
+            INPUT_SIZE, NUM_CLASSES, width, window, method, lr, clip, autocast, seed, device
         )
         self.sequence = 0  # batches of sequences begun
         self.longest = 0  # figure of the hardest level whose error came under the goal
@@ -198,11 +200,11 @@ class Copying(Experiment):
         }
 
     def baseline(self) -> Copying:
-        width, lr, clip = self._settings
+        width, lr, clip, autocast = self._settings
         plain = {**self.method, "name": "bptt", "utility": "none", "auxiliary": False,
                  "returns": 0.0, "context": "none"}  # fmt: skip
-        return Copying(self.task, plain, self.window, width, self.batch, lr, clip, self.steps,
-                       self.seed, self.device)  # fmt: skip
+        return Copying(self.task, plain, self.window, width, self.batch, lr, clip, autocast,
+                       self.steps, self.seed, self.device)  # fmt: skip
 
     def to_middle(self) -> None:
         self.level = Level(4, 1) if self.task == "copy" else Level(3, 3)

@@ -55,6 +55,7 @@ class Language(Experiment):
         batch: rows of text side by side.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
+        autocast: compute in bfloat16 where that is safe.
         validation: characters of the validation text to test on while training; None: all.
         patience: evaluations without a better one after which training stops; None: never.
         characters: seen until the end; ``eval.every`` counts them too.
@@ -78,6 +79,7 @@ class Language(Experiment):
         batch: int,
         lr: float,
         clip: float | None,
+        autocast: bool,
         validation: int | None,
         patience: int | None,
         characters: int,
@@ -95,9 +97,9 @@ class Language(Experiment):
                 whole(key, value, least)
         if clip is not None:
             number("clip", clip, above=0.0)
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "text": text, "window": window, "width": width, "batch": batch, "lr": lr, "clip": clip,
-            "validation": validation, "patience": patience, "characters": characters, "seed": seed,
+            "autocast": autocast, "validation": validation, "patience": patience, "characters": characters, "seed": seed,
             "device": device,
         }  # fmt: skip
         self.method, self.device = dict(method), device
@@ -114,7 +116,7 @@ class Language(Experiment):
         self.valid = self.text.valid[:validation]
         classes = self.text.num_symbols
         self.learner = RecurrentLearner(
-            classes, classes, width, window, method, lr, clip, seed, device
+            classes, classes, width, window, method, lr, clip, autocast, seed, device
         )
         self.learner.start(batch)
         self.best = float("inf")

@@ -46,6 +46,7 @@ class RecurrentLearner:
         method: how it learns; ``utility: none`` is truncated backpropagation through time.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
+        autocast: compute in bfloat16 where that is safe.
         seed: of the parameters.
         device: where everything lives.
 
@@ -62,10 +63,12 @@ class RecurrentLearner:
         method: Mapping[str, Any],
         lr: float,
         clip: float | None,
+        autocast: bool,
         seed: int,
         device: torch.device,
     ) -> None:
         self.num_classes, self.clip, self.device = num_classes, clip, device
+        self.autocast = flag("autocast", autocast)
         self.horizon = _check(method, window)
         self.hindsight = method["context"] == "hindsight"
         with torch_seed(seed, "net"):
@@ -119,8 +122,9 @@ class RecurrentLearner:
                 horizon; utility models with hindsight context see them.
             last: whether the sequences end with it.
         """
-        outputs, window = self.rnn.window(xs, self._context(future), last)
-        logits = self.head(outputs)  # [T, B, C]
+        with self._cast():
+            outputs, window = self.rnn.window(xs, self._context(future), last)
+            logits = self.head(outputs).float()  # [T, B, C]
         losses = _cross_entropy(logits, targets)
         self.optimizer.zero_grad()
         outcomes = None
@@ -135,8 +139,11 @@ class RecurrentLearner:
             self.returns.add(window, xs, targets)
         return losses.detach()
 
+    def _cast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+
     def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _cross_entropy(self.head(outputs), targets)
+        return _cross_entropy(self.head(outputs.to(self.head.weight.dtype)), targets)
 
     def _context(self, future: Tensor) -> Tensor | None:
         """One-hot labels of the next W steps, ``[B, W·C]``; None where the model sees none."""

@@ -144,20 +144,24 @@ class Interface:
         return Estimate(estimate.gradient.detach(), estimate.value.detach())
 
     def _step(self, rows: Rows, estimate: Estimate, target: Target, mask: Tensor | None) -> Tensor:
-        gradient, cost = target.gradient.detach(), target.cost.detach()
+        target = target._replace(gradient=target.gradient.detach(), cost=target.cost.detach())
+        gradient, cost = target.gradient, target.cost
         # a sum is as finite as its terms, and needs one pass
         good = torch.isfinite(gradient.flatten(2).sum(2) + cost)  # [E, B]
         if mask is not None:
             good = good & mask
-        clean = Target(gradient, cost, target.outcome)
-        if good.is_cuda or not good.all():  # to ask a GPU would cost more than to compute
+        clean, whole = target, not good.is_cuda and bool(good.all())
+        if not whole:  # to ask a GPU would cost more than to compute
             each = good.reshape(*good.shape, *[1] * (gradient.dim() - 2))
             clean = Target(
                 torch.where(each, gradient, 0.0), torch.where(good, cost, 0.0), target.outcome
             )
         loss = self.utilities.call(rows, "loss", estimate, clean)  # [E, B]
-        loss = torch.where(good, loss, 0.0)
-        mean = loss.sum(1) / good.sum(1).clamp(min=1)  # [E]
+        if whole:
+            mean = loss.mean(1)  # [E]
+        else:
+            loss = torch.where(good, loss, 0.0)
+            mean = loss.sum(1) / good.sum(1).clamp(min=1)
         (found,) = torch.autograd.grad(mean.sum(), [rows.parameters], allow_unused=True)
         self.utilities.step(rows, found, live=good.any(1), progress=self.progress)
         self._version += 1
@@ -197,7 +201,7 @@ class Interface:
         # evaluated with its graph, so that settling can fit this very evaluation
         rows = self.utilities.rows()
         estimate = self.utilities.call(rows, "forward", m.detach()[None], context[None].detach())
-        g = estimate.gradient[0].detach()
+        g = estimate.gradient[0].detach().to(h.dtype)  # under autocast it may be another
         injected = g * (self.gradient_scale / self._examples(h))
         if window is not None:
             window.add_output(h, injected)

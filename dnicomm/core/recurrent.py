@@ -30,14 +30,15 @@ class LSTMCore(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(input_size, hidden_size)
         self.state_size = 2 * hidden_size
+        forget = slice(hidden_size, 2 * hidden_size)
         with torch.no_grad():
-            self.lstm.bias_ih_l0[hidden_size : 2 * hidden_size] = 1.0
-            self.lstm.bias_hh_l0[hidden_size : 2 * hidden_size] = 0.0
+            for name, bias in (("bias_ih_l0", 1.0), ("bias_hh_l0", 0.0)):
+                self.lstm.get_parameter(name)[forget] = bias
 
     def forward(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, c = (part.contiguous() for part in state[None].chunk(2, -1))  # [1, B, H] each
         outputs, (h, c) = self.lstm(xs, (h, c))
-        return outputs, torch.cat([h, c], -1)[0]
+        return outputs, torch.cat([h, c], -1)[0].to(state.dtype)  # autocast makes it another
 
 
 class FutureGradients(nn.Module):

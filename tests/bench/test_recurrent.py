@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dnicomm.bench import training
 from dnicomm.bench.copying import Copying, Level, sequences, windows
 from dnicomm.bench.language import Language
 from dnicomm.bench.training import run
@@ -32,10 +33,15 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def _cost_is_measured_elsewhere(monkeypatch):
+    monkeypatch.setattr(training, "measure", lambda fresh: {})
+
+
 def copying(method=BPTT, **changed):
     keys = {
         "task": "repeat_copy", "window": 3, "width": 8, "batch": 4, "lr": 1e-2, "clip": 1.0,
-        "steps": 24, "seed": 0, "device": CPU,
+        "autocast": False, "steps": 24, "seed": 0, "device": CPU,
     }  # fmt: skip
     return Copying(method=method, **keys | changed)
 
@@ -43,7 +49,7 @@ def copying(method=BPTT, **changed):
 def language(method=BPTT, **changed):
     keys = {
         "text": "made_up", "window": 3, "width": 8, "batch": 4, "lr": 1e-2, "clip": 1.0,
-        "validation": None, "patience": None, "characters": 288, "seed": 0, "device": CPU,
+        "autocast": False, "validation": None, "patience": None, "characters": 288, "seed": 0, "device": CPU,
     }  # fmt: skip
     return Language(method=method, **keys | changed)
 
@@ -168,6 +174,18 @@ def test_a_resumed_run_is_the_undisturbed_one(make, method, tmp_path):
         strict=True,
     ):
         assert torch.equal(a, b), name
+
+
+@every_method
+def test_bfloat16_computes_the_same_to_its_precision(method):
+    """Losses of the first updates agree to 2 %; bfloat16 has 8 bits."""
+    plain, cast = language(method), language(method, autocast=True)
+    for experiment in (plain, cast):
+        while experiment.updates < 6:
+            experiment.step()
+    want, got = torch.stack(plain._losses), torch.stack(cast._losses)
+    assert not torch.equal(want, got)
+    torch.testing.assert_close(got, want, rtol=0.02, atol=0)
 
 
 def test_hindsight_is_the_labels_of_the_steps_that_follow():
