@@ -18,12 +18,12 @@ from dnicomm.errors import UserError, nearest
 # command -> module, and what it does
 COMMANDS = {
     "run": ("dnicomm.commands.run", "train and evaluate one configuration, or a sweep of them"),
+    "bench": ("dnicomm.commands.bench.command", "the paper's experiments, and their tables"),
     "resume": ("dnicomm.commands.resume", "go on with a run that was stopped"),
-    "eval": ("dnicomm.commands.evaluate", "test a run's agents again"),
+    "eval": ("dnicomm.commands.evaluate", "test what a run has trained again"),
     "list": ("dnicomm.commands.listing", "what there is to choose from"),
     "check": ("dnicomm.commands.check", "say what an agent, environment or the like gets wrong"),
 }
-HYDRA = ("run",)  # commands whose arguments Hydra reads
 
 HELP = """\
 usage: dnicomm COMMAND [ARGUMENTS]
@@ -35,6 +35,7 @@ usage: dnicomm COMMAND [ARGUMENTS]
   dnicomm run agent=recurrent clock=bursty      other options (dnicomm list)
   dnicomm run -m seed=0,1,2 feedback=synthetic,none       a sweep: one run a combination
   dnicomm run agent=custom agent._target_=my_module.MyAgent
+  dnicomm bench mnist method=cdni               one of the paper's experiments (dnicomm bench)
 
   dnicomm COMMAND --help    dnicomm --version
   eval "$(dnicomm -sc install=bash)"            completion with the Tab key
@@ -95,17 +96,32 @@ def _complete(arguments: list[str]) -> int:
     words = re.fullmatch(r"(\s*\S+\s+)(\S+)(\s.*)", line)
     if words is None:
         print(" ".join(COMMANDS))
-    elif words[2] in HYDRA:
-        os.environ["COMP_LINE"] = words[1] + words[3].lstrip()
-        try:
-            return _call(words[2], arguments)
-        finally:
-            os.environ["COMP_LINE"] = line
+    elif words[2] == "run":
+        return _complete_hydra(words[1] + words[3].lstrip(), ["run", *arguments])
+    elif words[2] == "bench":
+        from dnicomm.commands.bench.catalogue import experiments
+        from dnicomm.commands.bench.command import complete
+
+        typed = words[3].split() + [""] * words[3].endswith((" ", "\t"))
+        print(" ".join(complete(typed)))
+        if len(typed) > 1 and typed[0] in experiments():
+            rest = words[3].lstrip().partition(" ")[2]
+            return _complete_hydra(words[1] + rest.lstrip(), ["bench", typed[0], *arguments])
     elif words[2] == "list":
         from dnicomm.commands.options import GROUPS
 
         print(" ".join(GROUPS))
     return 0
+
+
+def _complete_hydra(line: str, arguments: list[str]) -> int:
+    """Let Hydra answer, as if the line began with what it reads."""
+    before = os.environ["COMP_LINE"]
+    os.environ["COMP_LINE"] = line
+    try:
+        return _call(arguments[0], arguments[1:])
+    finally:
+        os.environ["COMP_LINE"] = before
 
 
 if __name__ == "__main__":

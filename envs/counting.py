@@ -90,6 +90,7 @@ class CountingWorld(World):
         counts = self.blocks * self.longest + 1
         self.context_fields = {
             "threes": ContextField(counts, "causal"),
+            "block_threes": ContextField(self.longest + 1, "causal"),
             "count": ContextField(counts, "hindsight"),
         }
 
@@ -112,10 +113,12 @@ class CountingWorld(World):
             noise = rng.standard_normal(tuple(self.pixels.shape), dtype=np.float32)
             self.pixels = self.pixels + self.noise * torch.from_numpy(noise).to(self.device)
         label = self.digits[self.index]  # [L, B]
-        odd = torch.zeros_like(label)
+        odd, threes = torch.zeros_like(label), torch.zeros_like(label)
         for start, end in zip(self.starts, self.ends, strict=True):
-            odd[start : end + 1] = (label[start : end + 1] % 2).cumsum(0)
-        self.odd = odd  # [L, B] so far in the block
+            block = label[start : end + 1]
+            odd[start : end + 1] = (block % 2).cumsum(0)
+            threes[start : end + 1] = (block == 3).cumsum(0)
+        self.odd, self.block_threes = odd, threes  # [L, B] so far in the block
         self.threes = (label == 3).cumsum(0)  # [L, B] so far
         self.time = 0
         self.answer = torch.full((self.num_worlds,), -1, device=self.device)
@@ -163,9 +166,10 @@ class CountingWorld(World):
 
     def context(self, field: str) -> Tensor:
         final = len(self.index) - 1
-        time = min(self.time, final) if field == "threes" else final
+        time = final if field == "count" else min(self.time, final)
+        counts = self.block_threes if field == "block_threes" else self.threes
         size = self.context_fields[field].size
-        return F.one_hot(self.threes[time], size).to(self.images.dtype)
+        return F.one_hot(counts[time], size).to(self.images.dtype)
 
     def step(self) -> None:
         self.time += 1

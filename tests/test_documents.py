@@ -60,6 +60,8 @@ def test_a_command_line_runs(words, workplace, monkeypatch, capsys):
     words = [w.replace("seed=0,1,2", "seed=0") for w in words]
     if "RUN" in words:
         assert main(["run", *SMALL, "hydra.run.dir=RUN"]) in (0, None)
+    if words[:2] == ["bench", "table"]:
+        assert main(["bench", "copy", "budget=smoke", "steps=20"]) in (0, None)
     given = {w.split("=")[0] for w in words}
     small = [s for s in SMALL if s.split("=")[0] not in given or s.startswith(("steps", "num"))]
     if words[0] == "run":

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from dnicomm.bench.checks import choice, flag, number, whole
 from dnicomm.bench.experiment import Experiment
-from dnicomm.bench.feedforward_methods import Method, synthetic_input
+from dnicomm.bench.feedforward_methods import (
+    Method,
+    decay_of,
+    positions_of,
+    synthetic_input,
+)
 from dnicomm.bench.feedforward_probe import compare, true_gradients
 from dnicomm.bench.keeping import (
     load_module,
@@ -24,7 +29,7 @@ from dnicomm.bench.keeping import (
 from dnicomm.bench.networks import cnn, fcn, message_shapes
 from dnicomm.core import DecoupledSequential, Interface, UnlockedSequential
 from dnicomm.core.layers import group
-from dnicomm.core.optimizers import Decay, rate
+from dnicomm.core.optimizers import rate
 from dnicomm.data import Images, load_images
 from dnicomm.errors import UserError
 from dnicomm.sim.random import generator, torch_seed
@@ -93,12 +98,12 @@ class Classification(Experiment):
         choice("model", model, ("fcn", "cnn"))
         choice("unlock", unlock, ("update", "full"))
         self.steps, self.batch = whole("steps", steps, least=1), whole("batch", batch, least=2)
-        self.lr, self.decay = number("lr", lr, above=0), _decay(decay)
+        self.lr, self.decay = number("lr", lr, above=0), decay_of(decay)
         self.probability = number("update_probability", update_probability, above=0, most=1)
         self.autocast = flag("autocast", autocast)
         self.seed, self.device = whole("seed", seed, least=0), device
         self.method = Method(method, self.decay)
-        self.positions = _positions(interfaces, self.method, whole("layers", layers, least=1))
+        self.positions = positions_of(interfaces, self.method, whole("layers", layers, least=1))
         shares = number("mixing", mixing, 0, 1), number("returns", returns, 0, 1)
         self._check_together(unlock, model, shares)
         if validation is not None:
@@ -210,7 +215,7 @@ class Classification(Experiment):
         return F.one_hot(label, self.num_classes).float()
 
     def _numbers(self) -> Tensor:
-        """The images of this update: an epoch is a permutation, what does not fill a batch waits."""
+        """Images of this update. An epoch is a permutation; what fills no batch is left out."""
         total = len(self.images.train_labels)
         epoch, place = divmod(self.updates, total // self.batch)
         if self._order is None or self._order[0] != epoch:
@@ -286,7 +291,7 @@ class Classification(Experiment):
     # -- keeping ------------------------------------------------------------------------------
 
     def moving(self) -> dict[str, Tensor]:
-        found = {}
+        found: dict[str, Tensor] = {}
         for i, layer in enumerate(self.net.layers):
             if i == len(self.net.interfaces) or self.net.interfaces[i] is not None:
                 found |= {f"layer.{i + 1}.{n}": p for n, p in layer.named_parameters()}
@@ -316,28 +321,6 @@ class Classification(Experiment):
                     state["step"] = state["step"].to(self.device)
         self.updates, self.samples = facts["updates"], facts["samples"]
         self.stopped = facts["stopped"]
-
-
-def _decay(value: bool | Sequence[float]) -> Decay:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise UserError(f"decay={value}: must be true, false or a list of shares of the run")
-    return tuple(number("decay", share, least=0, most=1) for share in value)
-
-
-def _positions(value: str | Sequence[int], method: Method, layers: int) -> list[int]:
-    everywhere = list(range(1, layers + 1))
-    allowed = f"interfaces={value}: must be all, or numbers of 1 to {layers} in rising order"
-    if value == "all":
-        return [] if method.name == "backprop" else everywhere
-    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-        raise UserError(allowed)
-    if any(isinstance(p, bool) or p not in everywhere for p in value):
-        raise UserError(allowed)
-    if sorted(set(value)) != list(value):
-        raise UserError(allowed)
-    return [] if method.name == "backprop" else list(value)
 
 
 @functools.lru_cache(maxsize=1)  # a run, its twin and its baseline measured beside it share them

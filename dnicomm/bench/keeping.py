@@ -45,9 +45,13 @@ def load_optimizer(
         if name.startswith(f"{prefix}."):
             number, _, slot = name.removeprefix(f"{prefix}.").partition(".")
             parameter = parameters[int(number)]
-            # counts stay on the host where the optimiser keeps them there
-            device = parameter.device if value.dim() else value.device
-            optimizer.state[parameter][slot] = value.clone().to(device)
+            if value.shape == parameter.shape and value.dim():
+                # laid out as the parameter, for the last bits of a step depend on it
+                own = torch.empty_like(parameter, dtype=value.dtype).detach()
+                optimizer.state[parameter][slot] = own.copy_(value)
+            else:  # counts stay on the host where the optimiser keeps them there
+                device = parameter.device if value.dim() else value.device
+                optimizer.state[parameter][slot] = value.clone().to(device)
 
 
 @torch.no_grad()

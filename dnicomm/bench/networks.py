@@ -6,6 +6,8 @@ differently: some count the head in, so that its "3 layers" are two hidden ones 
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ def fcn(input_size: int, num_classes: int, layers: int, width: int) -> list[nn.M
     sizes = [input_size, *[width] * layers]
     net: list[nn.Module] = [
         nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU())
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in itertools.pairwise(sizes)
     ]
     return [*net, nn.Linear(width, num_classes)]
 
@@ -47,12 +49,14 @@ def cnn(shape: tuple[int, int, int], num_classes: int, layers: int, width: int) 
         channels = width
         height, wide = (-(-side // stride) for side in (height, wide))
     net.append(nn.Sequential(nn.Flatten(), nn.Linear(width * height * wide, num_classes)))
-    return [layer.to(memory_format=torch.channels_last) for layer in net]
+    for layer in net:
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 @torch.no_grad()
 def message_shapes(net: list[nn.Module], x: Tensor) -> list[tuple[int, ...]]:
-    """Shapes, without the batch, of what each layer but the last gives out for inputs ``[B, …]``."""
+    """Shape of what each layer but the last gives out for inputs ``[B, …]``, without B."""
     shapes = []
     for layer in net[:-1]:
         x = layer.eval()(x)

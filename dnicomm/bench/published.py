@@ -89,7 +89,7 @@ def published(name: str, config: Mapping[str, Any]) -> Published | None:
     if name in ("mnist", "cifar10"):
         return _feed_forward(name, config, method)
     if name in _RECURRENT and config.get("text", name) == name:
-        window = config.get("window")
+        window = config.get("window", 0)
         value = _RECURRENT[name].get(method, {}).get(window)
         seen = name == "ptb" and method == "dni" and window == 8  # in the authors' own summary
         return None if value is None else Published(value, "V" if seen else _SURE[name])
@@ -97,7 +97,7 @@ def published(name: str, config: Mapping[str, Any]) -> Published | None:
 
 
 def _feed_forward(name: str, config: Mapping[str, Any], method: Any) -> Published | None:
-    model, layers = config.get("model"), config.get("layers")
+    model, layers = config.get("model"), config.get("layers", 0)
     whole = config.get("dataset") == name and config.get("validation") is None
     plain = whole and all(config.get(key, 0) in (0, None) for key in ("mixing", "returns"))
     if not plain or config.get("interfaces", "all") != "all":
@@ -107,7 +107,7 @@ def _feed_forward(name: str, config: Mapping[str, Any], method: Any) -> Publishe
         return _in_words(method, layers, full, probability)
     if full or probability != 1 or method not in _COLUMNS:
         return None
-    row = _ERRORS.get((name, str(model)), {}).get(layers or 0)
+    row = _ERRORS.get((name, str(model)), {}).get(layers)
     return None if row is None else Published(row[_COLUMNS.index(method)], "R")
 
 
@@ -116,7 +116,7 @@ def _in_words(method: Any, layers: Any, full: bool, probability: Any) -> Publish
     if layers == 4 and not full and probability == 0.2 and method == "dni":
         return Published(2.0, "V", about=True)
     if layers == 4 and full and probability == 1 and method in ("dni", "cdni"):
-        return Published(2.0, "V", about=True)
+        return Published(2.0, "C", about=True)
     if layers == 21 and not full and probability == 1 and method == "cdni":
         return Published(2.0, "R", about=True)
     return None

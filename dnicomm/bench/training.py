@@ -32,6 +32,7 @@ def run(
     every: int,
     folder: RunFolder | None = None,
     on_progress: Callable[[BenchProgress], None] | None = None,
+    cost: Callable[[Callable[[], Experiment]], dict[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Train to the end, evaluating and keeping a checkpoint on the way; the summary.
 
@@ -41,6 +42,7 @@ def run(
         every: between evaluations; updates, or what the experiment counts instead.
         folder: where metrics, checkpoints and the summary go; None: nowhere.
         on_progress: called a few times a second, and with each evaluation.
+        cost: measures what a step costs, from ``fresh``; None: :func:`measure`.
     """
     history: list[dict[str, Any]] = [] if folder is None else folder.metrics()
     seconds = history[-1]["seconds"] if history else 0.0
@@ -75,7 +77,7 @@ def run(
         tell(seconds, record)
     summary = summarise(experiment, history, seconds)
     summary["metrics"] |= experiment.finish(folder)
-    summary["cost"] = measure(fresh)
+    summary["cost"] = (cost or measure)(fresh)
     if folder is not None:
         folder.write_summary(summary)
     return summary

@@ -19,19 +19,40 @@ from torch import Tensor
 from dnicomm.agents import Recurrent
 from dnicomm.bench.checks import choice, flag, number, sizes, unknown, whole
 from dnicomm.bench.experiment import Experiment
-from dnicomm.core import Adam, CriticUtility, GradientUtility, LocalUtility, Population
+from dnicomm.core import (
+    Adam,
+    CriticUtility,
+    GradientUtility,
+    LocalUtility,
+    Population,
+    UtilityModel,
+)
+from dnicomm.core.least_squares import LeastSquaresUtility
 from dnicomm.envs import Counting
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 from dnicomm.sim import Evaluation, Simulation, UtilitySettings
+from dnicomm.sim.feedback import Feedback
 
-FEEDBACK = ("synthetic", "exact", "none")
-UTILITIES = {"gradient": GradientUtility, "critic": CriticUtility, "local": LocalUtility}
+FEEDBACK = {"synthetic": "synthetic", "exact": "exact", "exact_scaled": "exact", "none": "none"}
+UTILITIES: dict[str, type[UtilityModel]] = {
+    "gradient": GradientUtility,
+    "least_squares": LeastSquaresUtility,
+    "critic": CriticUtility,
+    "local": LocalUtility,
+}
 BASIC_KEYS = ("name", "feedback", "utility")
-UTILITY_KEYS = ("context", "hidden", "lr")
+STEPPED, SOLVED = ("context", "hidden", "lr"), ("context", "memory", "ridge")
+OWN_KEYS = {
+    "none": (),
+    "gradient": STEPPED,
+    "least_squares": SOLVED,
+    "critic": (*STEPPED, "label"),
+    "local": (*STEPPED, "label"),
+}
 LOCKED = {"name": "locked", "feedback": "exact", "utility": "none"}
 
-GOAL = 0.9  # of B's answers
+GOALS = {"80": 0.8, "90": 0.9}  # of B's answers
 HELD = 3  # evaluations in a row whose mean counts as held
 NEAR = 0.01  # A is at its final accuracy from here on
 
@@ -40,9 +61,10 @@ class TwoNetworks(Experiment):
     """The counting pair in one condition; an update is an episode, of T blocks of T digits.
 
     Args:
-        method: ``name``, ``feedback`` (synthetic, exact or none) and ``utility`` (gradient, critic,
-            local or none); where there is one, what it sees (``context``), its ``hidden`` layers
-            and its rate ``lr``.
+        method: ``name``, ``feedback`` (synthetic, exact, exact_scaled or none) and ``utility``
+            (gradient, least_squares, critic, local or none); where there is one, what it sees
+            (``context``), its ``hidden`` layers, its rate ``lr`` and (critic, local) the fact that
+            is its ``label``, or ``memory`` and ``ridge`` of least squares.
         dataset: ``digits`` or ``mnist``.
         block: T, digits in a block.
         blocks: blocks in an episode; None: T.
@@ -51,7 +73,7 @@ class TwoNetworks(Experiment):
         width: hidden units and state of each network.
         message_size: D.
         normalise: whether messages are batch-normalised.
-        gradient_scale: factor on synthetic gradients where they are injected.
+        gradient_scale: factor on synthetic gradients (or scaled exact ones) where A takes them.
         num_worlds: streams of digits side by side, at least 1.
         lr: of both networks' Adam.
         decay: whether the rate falls to zero by the end.
@@ -99,6 +121,8 @@ class TwoNetworks(Experiment):
         )
         utility = _utility(method)
         self.feedback = choice("method.feedback", method["feedback"], FEEDBACK)
+        scaled = self.feedback == "exact_scaled"
+        scale = number("gradient_scale", gradient_scale, 0, above=0 if scaled else None)
         optimizer = Adam(number("lr", lr, above=0), decay=flag("decay", decay))
         self.simulation = Simulation(
             env=env,
@@ -106,14 +130,16 @@ class TwoNetworks(Experiment):
             message_size=whole("message_size", message_size, 1),
             normalise=flag("normalise", normalise),
             utility=utility,
-            feedback=self.feedback,
-            gradient_scale=number("gradient_scale", gradient_scale, 0),
+            feedback=FEEDBACK[self.feedback],
+            gradient_scale=scale,
             optimizer=optimizer,
             num_worlds=num_worlds,
             evaluation=Evaluation(episodes=whole("eval_episodes", eval_episodes, 1)),
             seed=whole("seed", seed, 0),
             device=device,
         )
+        if scaled:
+            self.simulation.engine.feedback = Feedback(true_share=scale, synthetic_share=0.0)
 
     def step(self) -> None:
         """One episode: B updates once, A once (locked) or after each block."""
@@ -176,19 +202,19 @@ def milestones(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Digits shown when B and A got where they should; what was never reached is left out.
 
     ``samples_to_90``: B's accuracy was 90 % for the first time; ``samples_to_90_held``: its mean
-    over three evaluations in a row was. ``samples_a_final``: A's accuracy was within a point of its
-    mean over the last three evaluations. ``accuracy_held`` and ``accuracy_a_held`` are those means.
+    over three evaluations in a row was; the same of 80 %. ``samples_a_final``: A's accuracy was
+    within a point of its mean over the last three evaluations. ``accuracy_held`` and
+    ``accuracy_a_held`` are the means over the last three.
     """
     shown = [record["samples"] for record in history]
     b = [record["metrics"]["accuracy"] for record in history]
     a = [record["metrics"]["accuracy_a"] for record in history]
     held = [fmean(b[i - HELD + 1 : i + 1]) if i >= HELD - 1 else 0.0 for i in range(len(b))]
     final, final_a = fmean(b[-HELD:]), fmean(a[-HELD:])
-    reached = {
-        "samples_to_90": _first(shown, b, GOAL),
-        "samples_to_90_held": _first(shown, held, GOAL),
-        "samples_a_final": _first(shown, a, final_a - NEAR),
-    }
+    reached = {"samples_a_final": _first(shown, a, final_a - NEAR)}
+    for name, goal in GOALS.items():
+        reached[f"samples_to_{name}"] = _first(shown, b, goal)
+        reached[f"samples_to_{name}_held"] = _first(shown, held, goal)
     found = {name: float(value) for name, value in reached.items() if value is not None}
     return found | {"accuracy_held": final, "accuracy_a_held": final_a}
 
@@ -210,11 +236,11 @@ def _parameters(prefix: str, population: Population) -> dict[str, Tensor]:
 def _utility(method: Mapping[str, Any]) -> UtilitySettings | None:
     """The utility model of B, checked."""
     kind = choice("method.utility", method.get("utility"), ("none", *UTILITIES))
-    known = (*BASIC_KEYS, *UTILITY_KEYS)
+    known = (*BASIC_KEYS, *OWN_KEYS[kind])
     for key in method:
         if key not in known:
             raise unknown(f"method.{key}", known)
-    for key in BASIC_KEYS if kind == "none" else known:
+    for key in known:
         if key not in method:
             raise UserError(f"method.{key}: is missing (keys: {', '.join(known)})")
     if kind == "none":
@@ -222,5 +248,11 @@ def _utility(method: Mapping[str, Any]) -> UtilitySettings | None:
     context = method["context"]
     if isinstance(context, str) or not isinstance(context, Sequence):
         raise UserError(f"method.context={context}: must be a list of facts, [] for none")
-    model = partial(UTILITIES[kind], hidden=sizes("method.hidden", method["hidden"]))
-    return UtilitySettings(model, Adam(number("method.lr", method["lr"], above=0)), list(context))
+    if kind == "least_squares":
+        memory = number("method.memory", method["memory"], 1)
+        ridge = number("method.ridge", method["ridge"], above=0)
+        solved = partial(LeastSquaresUtility, memory=memory, ridge=ridge)
+        return UtilitySettings(solved, Adam(), list(context))  # which has no steps to take
+    model = partial(UTILITIES[kind], hidden=sizes("method.hidden", method["hidden"]))  # type: ignore[call-arg]
+    optimizer = Adam(number("method.lr", method["lr"], above=0))
+    return UtilitySettings(model, optimizer, list(context), method.get("label"))

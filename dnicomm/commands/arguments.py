@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
             name = unknown[1].partition("=")[0]
             known = [flag for action in self._actions for flag in action.option_strings]
             message = f"{name}: there is no such flag.{nearest(name, known)}"
-        raise UserError(f"{message} ({self.format_usage().strip()})")
+        raise UserError(f"{message} ({' '.join(self.format_usage().split())})")
 
 
 def at_least_one(text: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from dnicomm.commands.device import device_of
 from dnicomm.commands.keys import check_keys
 from dnicomm.commands.plugins import check_options, find, make
 from dnicomm.commands.ranges import check_ranges
@@ -134,28 +135,6 @@ def _has_value(agent: Any, device: torch.device) -> bool:
     except Exception:  # the run says where
         return False
     return getattr(output, "value", None) is not None
-
-
-def device_of(name: str) -> torch.device:
-    """The device that a configuration names.
-
-    Raises:
-        UserError: if this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise refusal("device", name, "auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            have = {0: "no CUDA device", 1: "only cuda:0"}.get(count, f"cuda:0 to cuda:{count - 1}")
-            raise UserError(f"device={name}: this machine has {have}; use auto or cpu")
-    elif device.index:
-        raise refusal("device", name, "auto, cpu, cuda or cuda:N")
-    return device
 
 
 # -- agents ---------------------------------------------------------------------------------------

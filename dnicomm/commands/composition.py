@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -12,19 +11,26 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dnicomm.commands.options import GROUPS, options
+from dnicomm.commands.tree import Tree
 from dnicomm.errors import UserError, nearest
 
 
-def explain(error: HydraException | OmegaConfBaseException) -> UserError:
-    """The same in one or two lines."""
+def explain(
+    error: HydraException | OmegaConfBaseException, tree: Tree, words: Sequence[str]
+) -> UserError:
+    """The same in one or two lines.
+
+    Args:
+        error: what Hydra raised.
+        tree: what it was composing.
+        words: the overrides.
+    """
     if isinstance(error, OverrideParseException):
-        return _parse(error)
+        return _parse(error, tree)
     if isinstance(error, MissingConfigException):
-        return _option(error)
+        return _option(error, tree)
     text = str(error)
     if isinstance(error, OmegaConfBaseException):
         key = error.full_key or error.key
@@ -32,10 +38,10 @@ def explain(error: HydraException | OmegaConfBaseException) -> UserError:
     if isinstance(error, ConfigCompositionException):
         match = re.search(r"Could not override '([^']+)'\.\nTo append to your config use", text)
         if match:
-            return _key(match[1], text)
+            return _key(match[1], text, tree, words)
         match = re.search(r"Could not delete from config\. '([^']+)'", text)
         if match:
-            return _key(match[1], text)
+            return _key(match[1], text, tree, words)
         if text.startswith("Ambiguous value for argument"):
             word = text.split("'")[1]
             key, _, value = word.partition("=")
@@ -48,22 +54,26 @@ def explain(error: HydraException | OmegaConfBaseException) -> UserError:
     return UserError(_first_lines(text))
 
 
-def explain_other(error: OSError | ValueError, words: Sequence[str]) -> UserError:
+def explain_other(error: OSError | ValueError, tree: Tree, words: Sequence[str]) -> UserError:
     """What Hydra raises beside its own exceptions: for folders it can't make, and odd options."""
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename} cannot be a run folder: {error.strerror}")
     for word in words:
         group, _, name = word.partition("=")
-        known = [option.name for option in options(group)] if group in GROUPS else []
-        if group in GROUPS and name not in known:
-            return UserError(f"{word}: there is no such {group}.{nearest(name, known)}")
+        if group in tree.groups and name not in tree.options(group):
+            return unknown_option(group, name, tree.options(group))
     return UserError(_first_lines(str(error)))
 
 
-def _parse(error: OverrideParseException) -> UserError:
+def unknown_option(group: str, name: str, known: Iterable[str]) -> UserError:
+    """The complaint about an option that a group does not have, with the nearest ones."""
+    return UserError(f"{group}={name}: there is no such {group}.{nearest(name, known)}")
+
+
+def _parse(error: OverrideParseException, tree: Tree) -> UserError:
     word = error.override
     if "=" not in word:
-        owners = [group for group in GROUPS if word in {o.name for o in options(group)}]
+        owners = [group for group in tree.groups if word in tree.options(group)]
         hint = f" Did you mean {owners[0]}={word}?" if owners else ""
         return UserError(f"{word}: must be KEY=VALUE, e.g. seed=1.{hint}")
     key, _, value = word.partition("=")
@@ -75,39 +85,20 @@ def _parse(error: OverrideParseException) -> UserError:
                      f"Put text with special characters in quotes: '{where}=\"…\"'")  # fmt: skip
 
 
-def _option(error: MissingConfigException) -> UserError:
+def _option(error: MissingConfigException, tree: Tree) -> UserError:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return UserError(_first_lines(str(error)))
-    if group in GROUPS:
-        known: Iterable[str] = [option.name for option in options(group)]
-    else:
-        known = error.options or []
-    return UserError(f"{group}={name}: there is no such {group}.{nearest(name, known)}")
+    return unknown_option(
+        group, name, tree.options(group) if group in tree.groups else error.options or []
+    )
 
 
-def _key(key: str, text: str) -> UserError:
-    if key in GROUPS:  # a group that has no options yet is no group to Hydra
-        value = text.rpartition(f"{key}=")[2]
-        known = [option.name for option in options(key)]
-        return UserError(f"{key}={value}: there is no such {key}.{nearest(value, known)}")
+def _key(key: str, text: str, tree: Tree, words: Sequence[str]) -> UserError:
+    if key in tree.groups:  # a group that has no options yet is no group to Hydra
+        return unknown_option(key, text.rpartition(f"{key}=")[2], tree.options(key))
     parent, _, name = key.rpartition(".")
-    return UserError(f"{key}: there is no such key.{nearest(name, _keys(parent))}")
-
-
-def _keys(parent: str) -> Iterable[str]:
-    """The keys below one of the configuration's own, or of Hydra's."""
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    with initialize_config_module("dnicomm.configs", version_base="1.3"):
-        config: Any = compose("config", return_hydra_config=True)
-    section = OmegaConf.select(config, parent) if parent else config
-    if not OmegaConf.is_dict(section):
-        return []
-    known = [str(key) for key in section]
-    return known if parent else {*known, *GROUPS} - {"hydra"}
+    return UserError(f"{key}: there is no such key.{nearest(name, tree.keys(parent, words))}")
 
 
 def _first_lines(text: str) -> str:

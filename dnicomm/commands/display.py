@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,120 +13,136 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dnicomm.commands.table import agents_table, channels_table, figure, headline, tested
-from dnicomm.sim import Progress
-
-SHOWN = 8  # agents and channels in a live picture
 PAUSE = 0.2  # seconds between two pictures
+Progress_contra = TypeVar("Progress_contra", contravariant=True)
 
 
-class Display(Protocol):
-    """Follows a run; a context manager."""
+@dataclass(frozen=True)
+class Place:
+    """Where a run is: ``done`` of ``steps``, with so much ``work`` behind it."""
 
-    def __enter__(self) -> Display: ...
+    done: int
+    steps: int
+    work: int
 
-    def __exit__(self, *error: object) -> None: ...
 
-    def update(self, progress: Progress) -> None:
-        """Show where the run is."""
+class View(Protocol[Progress_contra]):
+    """How a kind of run is shown.
+
+    Attributes:
+        begun: where it was when this process began.
+        time: what ``done`` counts, in full and short.
+        work: what ``work`` counts.
+        waiting: shown before anything is known.
+    """
+
+    begun: Place
+    time: tuple[str, str]
+    work: str
+    waiting: str
+
+    def place(self, progress: Progress_contra) -> Place:
+        """Where it is."""
+        ...
+
+    def words(self, progress: Progress_contra) -> list[str] | None:
+        """The latest evaluation in a few words; None if there is none yet."""
+        ...
+
+    def tables(self, progress: Progress_contra) -> Sequence[RenderableType]:
+        """The latest evaluation in full; empty if there is none yet."""
         ...
 
 
 class Pace:
-    """How fast world time goes by; the clock starts when this is made.
+    """How fast a run goes on; the clock starts when this is made.
 
     Args:
-        time: world time at which this process begins.
-        agent_ticks: ticks before that.
+        begun: where the run is when this process begins.
     """
 
-    def __init__(self, time: int, agent_ticks: int) -> None:
-        self.time, self.agent_ticks = time, agent_ticks
+    def __init__(self, begun: Place) -> None:
+        self.begun = begun
         self.began = perf_counter()
 
-    def read(self, progress: Progress) -> tuple[float, float]:
-        """Ticks a second, and seconds left."""
+    def read(self, place: Place) -> tuple[float, float]:
+        """Work a second, and seconds left."""
         elapsed = perf_counter() - self.began
-        ticks, done = progress.agent_ticks - self.agent_ticks, progress.time - self.time
-        return ticks / max(elapsed, 1e-9), (progress.steps - progress.time) * elapsed / max(done, 1)
+        work, done = place.work - self.begun.work, place.done - self.begun.done
+        return work / max(elapsed, 1e-9), (place.steps - place.done) * elapsed / max(done, 1)
 
 
-class Lines:
-    """A line an evaluation."""
+class Lines(Generic[Progress_contra]):
+    """A line an evaluation; a context manager."""
 
-    def __init__(self, console: Console, pace: Pace) -> None:
-        self.console = console
-        self.pace = pace
+    def __init__(self, console: Console, view: View[Progress_contra]) -> None:
+        self.console, self.view = console, view
+        self.pace = Pace(view.begun)
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> Lines[Progress_contra]:
         return self
 
     def __exit__(self, *error: object) -> None:
         return
 
-    def update(self, progress: Progress) -> None:
-        speed, left = self.pace.read(progress)
-        if progress.record is None:
+    def update(self, progress: Progress_contra) -> None:
+        """Print a line if there is an evaluation to show."""
+        words, place = self.view.words(progress), self.view.place(progress)
+        if words is None:
             return
+        speed, left = self.pace.read(place)
         parts = [
-            f"time {progress.time}/{progress.steps}",
-            *headline(progress.record),
-            f"{speed:,.0f} ticks/s",
-            f"{clock(left)} left" if progress.time < progress.steps else "done",
+            f"{self.view.time[1]} {place.done}/{place.steps}",
+            *words,
+            f"{speed:,.0f} {self.view.work}/s",
+            f"{clock(left)} left" if place.done < place.steps else "done",
         ]
         self.console.print("  ".join(parts), soft_wrap=True)
 
 
-class Picture:
-    """A picture that changes in place."""
+class Picture(Generic[Progress_contra]):
+    """A picture that changes in place; a context manager."""
 
-    def __init__(self, console: Console, pace: Pace) -> None:
-        self.pace = pace
-        self.record: Mapping[str, Any] | None = None
+    def __init__(self, console: Console, view: View[Progress_contra]) -> None:
+        self.view = view
+        self.pace = Pace(view.begun)
+        self.below: Sequence[RenderableType] = ()
         self.drawn = 0.0
         self.live = Live(console=console, auto_refresh=False, transient=True)
 
-    def __enter__(self) -> Picture:
+    def __enter__(self) -> Picture[Progress_contra]:
         self.live.start()
-        self.live.update(Text("the first episode is being played …", style="dim"), refresh=True)
+        self.live.update(Text(self.view.waiting, style="dim"), refresh=True)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.live.stop()
 
-    def update(self, progress: Progress) -> None:
-        speed, left = self.pace.read(progress)
-        if progress.record is not None:
-            self.record = progress.record
+    def update(self, progress: Progress_contra) -> None:
+        """Draw anew, if there is something new or the last time is long ago."""
+        tables = self.view.tables(progress)
+        self.below = tables or self.below
         now = perf_counter()
-        if now - self.drawn >= PAUSE or progress.record is not None:
+        if now - self.drawn >= PAUSE or tables:
             self.drawn = now
-            self.live.update(self.draw(progress, speed, left), refresh=True)
+            self.live.update(self._draw(self.view.place(progress)), refresh=True)
 
-    def draw(self, progress: Progress, speed: float, left: float) -> RenderableType:
+    def _draw(self, place: Place) -> RenderableType:
+        speed, left = self.pace.read(place)
         top = Table.grid(padding=(0, 2))
         top.add_row(
-            f"world time {progress.time:,} of {progress.steps:,}",
-            ProgressBar(total=progress.steps, completed=progress.time, width=20),
-            f"{speed:,.0f} ticks/s",
+            f"{self.view.time[0]} {place.done:,} of {place.steps:,}",
+            ProgressBar(total=place.steps, completed=place.done, width=20),
+            f"{speed:,.0f} {self.view.work}/s",
             f"{clock(left)} left",
         )
-        if self.record is None:
-            return Group(top, Text("nothing is evaluated yet", style="dim"))
-        metrics = Text(f"evaluated at {self.record['time']:,}:")
-        for name, value in tested(self.record["metrics"]).items():
-            metrics.append(f"   {name} ").append(figure(value), "bold")
-        tables = (
-            channels_table(self.record["channels"], SHOWN),
-            agents_table(self.record["agents"], SHOWN),
-        )
-        return Group(top, metrics, *(table for table in tables if table is not None))
+        nothing = [Text("nothing is evaluated yet", style="dim")]
+        return Group(top, *(self.below or nothing))
 
 
-def display(console: Console, time: int, agent_ticks: int) -> Display:
-    """The display that fits where the output goes, of a run that is at ``time``."""
-    kind = Picture if console.is_terminal else Lines
-    return kind(console, Pace(time, agent_ticks))
+def display(console: Console, view: View[Any]) -> Lines[Any] | Picture[Any]:
+    """The display that fits where the output goes."""
+    return Picture(console, view) if console.is_terminal else Lines(console, view)
 
 
 def clock(seconds: float) -> str:

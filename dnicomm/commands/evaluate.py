@@ -1,4 +1,4 @@
-"""``dnicomm eval``: the agents of a run are tested again, without learning. Writes nothing."""
+"""``dnicomm eval``: the parameters of a run are tested again, without learning. Writes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: if it is no run folder, has no checkpoint, or its configuration no longer fits.
     """
-    parser = Parser("dnicomm eval", description="Test a run's agents. Writes nothing.")
+    parser = Parser("dnicomm eval", description="Test what a run has trained. Writes nothing.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
     parser.add_argument("--episodes", type=at_least_one, help="to play; default: as configured")
     parser.add_argument(
@@ -25,28 +25,19 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     run = open_run(given.run)
 
-    from dnicomm.commands.build import build
-    from dnicomm.commands.keys import check_keys
-    from dnicomm.commands.table import metrics_table, screen
-    from dnicomm.commands.training import threads
+    from dnicomm.commands.table import screen
+    from dnicomm.commands.work import kind_of
 
-    config = check_keys(run.config)
-    if given.num_worlds is not None:
-        config["eval"]["num_worlds"] = given.num_worlds
+    if "bench" in run.config and (given.episodes or given.num_worlds):
+        raise UserError(
+            f"{run.path} is a run of dnicomm bench {run.config['bench']}, which takes neither "
+            "--episodes nor --num-worlds"
+        )
+    config = dict(run.config)
+    if given.num_worlds is not None and isinstance(config.get("eval"), dict):
+        config["eval"] = {**config["eval"], "num_worlds": given.num_worlds}
     checkpoint = last_checkpoint(run)
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint yet; go on with: dnicomm resume {run.path}")
-    simulation = build(config)
-    simulation.restore(checkpoint.tensors, checkpoint.facts)
-    with threads(config["threads"]):
-        record = simulation.evaluate(given.episodes)
-    console = screen()
-    episodes = given.episodes or config["eval"]["episodes"]
-    worlds = simulation.examiner.world.num_worlds
-    console.print(
-        f"{simulation.env.name}, trained to world time {checkpoint.time}; "
-        f"{episodes} episode{'s' * (episodes > 1)} in {worlds} world{'s' * (worlds > 1)}",
-        soft_wrap=True,
-    )  # fmt: skip
-    console.print(metrics_table(record["metrics"]))
+    kind_of(config)(config).test(checkpoint, given.episodes, screen())
     return 0

@@ -1,4 +1,4 @@
-"""One job of ``dnicomm run``: a configuration built into a simulation and trained in its folder."""
+"""One job of ``dnicomm run`` or ``dnicomm bench``: built, and carried to its end in its folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dnicomm.commands.build import build
-from dnicomm.commands.keys import check_keys
-from dnicomm.commands.table import headline, screen
-from dnicomm.commands.training import alone, carry_on, conclude, discard, quoted
+from dnicomm.commands.at_work import alone, discard, quoted
+from dnicomm.commands.table import screen
+from dnicomm.commands.work import kind_of
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 
@@ -34,22 +33,21 @@ def run_job(
         path = quoted(folder)
         raise UserError(f"{path} already holds a run, and nothing is written over. "
                         f"Go on with it: dnicomm resume {path}")  # fmt: skip
-    config = check_keys(values)
-    simulation = build(config)
-    run = RunFolder.create(folder, {**config, **notes})
+    kind = kind_of(notes)
+    work = kind(values)
+    run = RunFolder.create(folder, {**work.config, **notes})
     if number is not None:
         console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
     try:
         with alone(folder):
-            result = carry_on(simulation, config, run, console)
+            summary = work.carry_on(run, console)
     except Exception:
         discard(folder)
         raise
     if number is None:
-        conclude(console, folder, result.summary, notes["overrides"])
+        kind.conclude(console, folder, summary, run.config)
     else:
-        line = "  ".join([*headline(result.summary), f"{result.summary['wall_s']:.0f} s"])
-        console.print(f"{line}  {quoted(folder)}", soft_wrap=True)
+        console.print("  ".join([*kind.words(summary), quoted(folder)]), soft_wrap=True)
 
 
 def shown(overrides: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from dnicomm.commands.options import GROUPS
-from dnicomm.commands.values import flag, mapping, number, refusal, whole
+from dnicomm.commands.values import below, flag, mapping, number, refusal, whole
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.feedback import MODES
 
@@ -21,12 +21,14 @@ def _feedback(where: str, value: Any) -> str:
     return str(value)
 
 
-def _threads(where: str, value: Any) -> int:
+def check_threads(where: str, value: Any) -> int:
+    """Torch's threads, at most as many as there are processors."""
     count: int = whole(where, value, least=1)
     return min(count, os.cpu_count() or count)  # more would only take each other's turns
 
 
-def _device(where: str, value: Any) -> str:
+def check_device(where: str, value: Any) -> str:
+    """The name of a device, which this machine may lack."""
     if not isinstance(value, str) or value.partition(":")[0] not in ("auto", "cpu", "cuda"):
         raise refusal(where, value, "auto, cpu, cuda or cuda:N")
     return value
@@ -42,9 +44,9 @@ def _agents(where: str, value: Any) -> dict[str, Any]:
             for name, own in agents.items()}  # fmt: skip
 
 
-def _section(checks: Mapping[str, Check], where: str, value: Any) -> dict[str, Any]:
-    section = mapping(where, value, f"a mapping with {', '.join(checks)}")
-    return _checked(section, checks, f"{where}.")
+def section(checks: Mapping[str, Check], where: str, value: Any) -> dict[str, Any]:
+    """A mapping with just the keys of ``checks``, each checked."""
+    return checked(mapping(where, value, f"a mapping with {', '.join(checks)}"), checks, where)
 
 
 _optional = partial(whole, least=1, or_null=True)
@@ -52,7 +54,7 @@ _positive = partial(whole, least=1)
 CHECKS: dict[str, Check] = {
     **{group: _group for group in GROUPS if group != "recipe"},
     "agents": _agents,
-    "message": partial(_section, {"size": _positive, "normalise": flag}),
+    "message": partial(section, {"size": _positive, "normalise": flag}),
     "feedback": _feedback,
     "feedback_share": partial(number, high=1.0),
     "gradient_scale": number,
@@ -61,10 +63,10 @@ CHECKS: dict[str, Check] = {
     "gamma": partial(number, high=1.0),
     "num_worlds": _positive,
     "steps": _positive,
-    "eval": partial(_section, {"every": _positive, "episodes": _positive, "num_worlds": _optional}),
+    "eval": partial(section, {"every": _positive, "episodes": _positive, "num_worlds": _optional}),
     "seed": partial(whole, least=0),
-    "device": _device,
-    "threads": _threads,
+    "device": check_device,
+    "threads": check_threads,
 }
 # what a run notes beside its configuration: the options chosen, and what the user had typed
 NOTES = ("choices", "overrides")
@@ -76,7 +78,7 @@ def check_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: if a key is unknown, missing, of the wrong type or out of range.
     """
-    return _checked(
+    return checked(
         {key: value for key, value in config.items() if key not in (*NOTES, "recipe")}, CHECKS
     )
 
@@ -86,13 +88,23 @@ def unknown_key(key: str, known: Iterable[str]) -> UserError:
     return UserError(f"{key}: there is no such key.{nearest(key.rpartition('.')[2], known)}")
 
 
-def _checked(
-    values: Mapping[str, Any], checks: Mapping[str, Check], prefix: str = ""
+def checked(
+    values: Mapping[str, Any], checks: Mapping[str, Check], where: str = ""
 ) -> dict[str, Any]:
+    """``values`` with each key checked.
+
+    Args:
+        values: what is under ``where``; "": at the top.
+        checks: by key.
+        where: their key.
+
+    Raises:
+        UserError: if one is unknown, missing, of the wrong type or out of range.
+    """
     for key in values:
         if key not in checks:
-            raise unknown_key(f"{prefix}{key}", checks)
+            raise unknown_key(below(where, key), checks)
     for key in checks:
         if key not in values:
-            raise UserError(f"{prefix}{key} has to be given")
-    return {key: check(f"{prefix}{key}", values[key]) for key, check in checks.items()}
+            raise UserError(f"{below(where, key)} has to be given")
+    return {key: check(below(where, key), values[key]) for key, check in checks.items()}

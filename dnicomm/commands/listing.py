@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnicomm.commands.arguments import Parser
+from dnicomm.commands.bench.catalogue import experiments, explained
 from dnicomm.commands.options import GROUPS, manual, options
 from dnicomm.errors import UserError, nearest
+
+APART = ("keys", "bench")  # beside groups
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,13 +22,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "what", metavar="WHAT", nargs="*",
         help=f"a group ({', '.join(GROUPS)}), an option with its keys (clock=poisson), or keys: "
-        "those outside groups",
+        "those outside groups; bench: the paper's experiments, bench=NAME: the keys of one",
     )  # fmt: skip
     words = parser.parse_args(arguments).what
     for word in words:
-        if "=" in word or word == "keys":
+        if "=" in word or word in APART:
             print(_manual(word))
-    asked = [_group(word) for word in words if "=" not in word and word != "keys"]
+    asked = [_group(word) for word in words if "=" not in word and word not in APART]
     if words and not asked:
         return 0
     shown = {group: options(group) for group in asked or GROUPS}
@@ -44,6 +47,10 @@ def _manual(word: str) -> str:
     if word == "keys":
         return manual("config").partition("\nhydra:")[0]
     group, _, name = word.partition("=")
+    if group == "bench":
+        lines = experiments()
+        rows = "\n".join(f"  {known:<12}  {line}" for known, line in lines.items())
+        return explained(name) if "=" in word else f"bench\n{rows}"
     found = {option.name: option for option in options(_group(group))}
     if name not in found:
         raise UserError(f"{word}: there is no such {group}.{nearest(name, found)}")

@@ -33,7 +33,7 @@ class Option:
 
 def options(group: str) -> list[Option]:
     """All options of a group, sorted; ours come before another package's of the same name."""
-    found = {option.name: option for option in [*plugins(group), *_shipped(group)]}
+    found = {option.name: option for option in [*plugins(group), *shipped(CONFIGS, group)]}
     return [found[name] for name in sorted(found)]
 
 
@@ -47,9 +47,10 @@ def plugins(group: str) -> Iterator[Option]:
         yield Option(group, point.name, where, point.value)
 
 
-def manual(*names: str) -> str:
+def manual(*names: str, package: str = CONFIGS) -> str:
     """One of our configuration files with its comments, e.g. ``manual("clock", "none")``."""
-    return files(CONFIGS).joinpath(*names[:-1], f"{names[-1]}.yaml").read_text(encoding="utf-8")
+    folder = files(package).joinpath(*names[:-1])
+    return folder.joinpath(f"{names[-1]}.yaml").read_text(encoding="utf-8")
 
 
 def register_plugins() -> None:
@@ -62,18 +63,23 @@ def register_plugins() -> None:
             store.store(name=option.name, node={"_target_": option.target}, group=group)
 
 
-def _shipped(group: str) -> Iterator[Option]:
-    folder = files(CONFIGS) / group
+def shipped(package: str, group: str) -> Iterator[Option]:
+    """Options whose files lie in a package; none if it has no such group."""
+    folder = files(package) / group
     if not folder.is_dir():
         return
     for file in folder.iterdir():
         if file.name.endswith(".yaml"):
             text = file.read_text(encoding="utf-8")
-            yield Option(group, file.name.removesuffix(".yaml"), _first_comment(text))
+            yield Option(group, file.name.removesuffix(".yaml"), first_comment(text))
 
 
-def _first_comment(text: str) -> str:
+def first_comment(text: str) -> str:
+    """The first comment of a configuration file: what it is, in one line."""
     for line in text.splitlines():
         if line.startswith("#") and not line.startswith("# @"):
-            return line.removeprefix("#").strip()
+            line = line.removeprefix("#").strip()
+            whole, _, _ = line.rpartition(". ")
+            # a sentence that goes on in the next line is left out
+            return line if line.endswith((".", "?")) or not whole else f"{whole}."
     return ""

@@ -1,21 +1,17 @@
-"""The words after ``dnicomm run``, before Hydra reads them."""
+"""The words of a command that Hydra composes, before Hydra reads them."""
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
 
+from dnicomm.commands.tree import Tree
 from dnicomm.errors import UserError, nearest
 
-# Groups whose class may be anybody's and take any key: Hydra is told to accept what its own
-# configuration does not list, and the class's signature is what keys are checked against.
-_OPEN = re.compile(r"((agents?|env|clock|channel|topology|utility|optimizer)\.[^=]+|agents)=")
 
-
-def prepare(arguments: Sequence[str]) -> list[str]:
+def prepare(arguments: Sequence[str], tree: Tree) -> list[str]:
     """Arguments as Hydra shall see them.
 
     Raises:
@@ -23,13 +19,13 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     """
     arguments = _flags_apart(arguments)
     _check_flags(arguments)
-    return ["++" + word if _OPEN.match(word) else word for word in arguments]
+    return ["++" + word if tree.is_open(word) else word for word in arguments]
 
 
-def plain(overrides: Sequence[str]) -> list[str]:
+def plain(overrides: Sequence[str], tree: Tree) -> list[str]:
     """Overrides as a user would write them."""
     return [
-        word.removeprefix("++") if _OPEN.match(word.removeprefix("++")) else word
+        word.removeprefix("++") if tree.is_open(word.removeprefix("++")) else word
         for word in overrides
     ]
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from dnicomm.commands.values import MISSING, conform, takes_list
+from dnicomm.commands.values import MISSING, below, conform, takes_list
 from dnicomm.errors import UserError, nearest
 
 Maker = Callable[..., Any]
@@ -40,7 +40,7 @@ def find(where: str, target: Any, kind: type | None = None) -> Any:
     Raises:
         UserError: if there is nothing of that name, of another kind, or it fails to import.
     """
-    key = f"{where}._target_"
+    key = below(where, "_target_")
     if target in (None, MISSING, ""):
         raise UserError(f"{key} has to be given: {key}=my_module.{_example(where, kind)}")
     if not isinstance(target, str) or not ("." in target or ":" in target):
@@ -110,7 +110,7 @@ def check_options(
     """``values`` as ``maker`` takes them.
 
     Args:
-        where: the key they are under.
+        where: the key they are under; "": the top.
         maker: a class or function.
         values: options from a configuration, without ``_target_``.
         given: parameters that it gets otherwise.
@@ -127,15 +127,16 @@ def check_options(
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     checked = {}
     for key, value in values.items():
+        name = below(where, key)
         if key not in named and not anything:
-            raise UserError(f"{where}.{key}: {name_of(maker)} has no such option."
-                            f"{nearest(key, named)}")  # fmt: skip
+            raise UserError(f"{name}: {name_of(maker)} has no such option.{nearest(key, named)}")
         if value == MISSING:
-            raise UserError(f"{where}.{key} has to be given: {where}.{key}=…")
-        checked[key] = conform(f"{where}.{key}", value, hints.get(key, Any))
-    for name, p in named.items():
-        if p.default is p.empty and name not in checked:
-            raise UserError(f"{where}.{name} has to be given: {where}.{name}=…")
+            raise UserError(f"{name} has to be given: {name}=…")
+        checked[key] = conform(name, value, hints.get(key, Any))
+    for key, p in named.items():
+        if p.default is p.empty and key not in checked:
+            name = below(where, key)
+            raise UserError(f"{name} has to be given: {name}=…")
     return checked
 
 
@@ -151,7 +152,8 @@ def make(where: str, maker: Maker, values: Mapping[str, Any], *arguments: Any) -
         raise
     except Exception as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in values.items())
-        raise UserError(f"{where}: {name_of(maker)}({shown}) failed: {say(error)}") from error
+        prefix = f"{where}: " if where else ""
+        raise UserError(f"{prefix}{name_of(maker)}({shown}) failed: {say(error)}") from error
 
 
 def name_of(maker: Maker) -> str:
@@ -198,7 +200,7 @@ def _hints(maker: Maker) -> dict[str, Any]:
 
 
 def _public(kind: type) -> str:
-    package = "dnicomm.core" if kind.__module__.startswith("dnicomm.core") else "dnicomm.sim"
+    package = ".".join(kind.__module__.split(".")[:2])  # dnicomm.core, dnicomm.sim, dnicomm.bench
     return f"{package}.{kind.__name__}"
 
 

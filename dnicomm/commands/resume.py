@@ -16,6 +16,8 @@ from dnicomm.runs import Checkpoint, RunFolder
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dnicomm.commands.work import Work
+
 
 def main(arguments: Sequence[str]) -> int:
     """Go on with the run that the arguments name; the exit code.
@@ -27,34 +29,30 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
     run = open_run(parser.parse_args(arguments).run)
 
+    from dnicomm.commands.at_work import alone
     from dnicomm.commands.table import screen
-    from dnicomm.commands.training import alone, conclude
+    from dnicomm.commands.work import kind_of
 
-    console = screen()
+    console, kind = screen(), kind_of(run.config)
     with alone(run.path):
         ended = run.summary()
         if ended is not None:
             console.print("this run has ended")
-        summary = _go_on(run, console) if ended is None else ended
-    conclude(console, run.path, summary, run.config.get("overrides", ()))
+        summary = _go_on(run, kind, console) if ended is None else ended
+    kind.conclude(console, run.path, summary, run.config)
     return 0
 
 
-def _go_on(run: RunFolder, console: Console) -> Mapping[str, Any]:
-    from dnicomm.commands.build import build
-    from dnicomm.commands.keys import check_keys
-    from dnicomm.commands.training import carry_on
-
-    config = check_keys(run.config)
-    simulation = build(config)
+def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, Any]:
+    work = kind(run.config)
     checkpoint = last_checkpoint(run)
     run.truncate_metrics(0 if checkpoint is None else checkpoint.time)
     if checkpoint is not None:
-        simulation.restore(checkpoint.tensors, checkpoint.facts)
-        console.print(f"going on from world time {checkpoint.time}")
+        work.restore(checkpoint)
+        console.print(f"going on from {work.time} {checkpoint.time}")
     else:
         console.print("there is no checkpoint yet: beginning anew")
-    return carry_on(simulation, config, run, console).summary
+    return work.carry_on(run, console)
 
 
 def last_checkpoint(run: RunFolder) -> Checkpoint | None:

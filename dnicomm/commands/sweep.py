@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
-from dnicomm.commands.table import figure, screen, tested
-from dnicomm.commands.training import quoted
+from dnicomm.commands.at_work import quoted
+from dnicomm.commands.table import figure, screen
+from dnicomm.commands.work import kind_of
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 
@@ -24,14 +25,15 @@ def print_sweep(folder: Path) -> None:
     typed = {name: _typed(config) for name, (config, _) in runs.items()}
     keys = list(dict.fromkeys(key for overrides in typed.values() for key in overrides))
     varied = [key for key in keys if len({json.dumps(o.get(key)) for o in typed.values()}) > 1]
-    metrics = list(dict.fromkeys(name for _, s in runs.values() for name in tested(s["metrics"])))
+    reached = {name: kind_of(config).figures(summary) for name, (config, summary) in runs.items()}
+    metrics = list(dict.fromkeys(metric for figures in reached.values() for metric in figures))
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for key in ["run", *varied]:
         table.add_column(key, no_wrap=True)
     for name in metrics:
         table.add_column(name, justify="right", no_wrap=True)
-    for name, (_, summary) in runs.items():
-        figures = [figure(summary["metrics"].get(metric)) for metric in metrics]
+    for name in runs:
+        figures = [figure(reached[name].get(metric)) for metric in metrics]
         table.add_row(name, *(typed[name].get(key, "") for key in varied), *figures)
     console.print()
     console.print(table)

@@ -58,6 +58,14 @@ def headline(record: Mapping[str, Any]) -> list[str]:
     return [*parts, f"skipped updates {skipped:,}"] if skipped else parts
 
 
+def metrics_line(record: Mapping[str, Any]) -> Text:
+    """One evaluation's metrics and when it was, for a live picture."""
+    line = Text(f"evaluated at {record['time']:,}:")
+    for name, value in tested(record["metrics"]).items():
+        line.append(f"   {name} ").append(figure(value), "bold")
+    return line
+
+
 def tested(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics on what nobody was trained on."""
     return {name: value for name, value in metrics.items() if not name.startswith("train_")}
@@ -98,7 +106,7 @@ def troubles(agents: Figures) -> list[str]:
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """What was reached, a row a metric."""
-    table = _table("metric", ["value"])
+    table = plain_table("metric", ["value"])
     for name, value in metrics.items():
         table.add_row(name, Text(figure(value), "bold"))
     return table
@@ -120,7 +128,7 @@ def _figures(what: str, rows: Figures, columns: Mapping[str, str], longest: int)
              if any(of.get(key) is not None for of in rows.values())}  # fmt: skip
     if not rows or not there:
         return None
-    table = _table(what, list(there.values()))
+    table = plain_table(what, list(there.values()))
     for name, of in list(rows.items())[:longest]:
         table.add_row(name, *(figure(of.get(key)) for key in there))
     if len(rows) > longest:
@@ -128,7 +136,8 @@ def _figures(what: str, rows: Figures, columns: Mapping[str, str], longest: int)
     return table
 
 
-def _table(what: str, columns: Sequence[str]) -> Table:
+def plain_table(what: str, columns: Sequence[str]) -> Table:
+    """Names in the first column, figures in the others."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     table.add_column(what, no_wrap=True, min_width=18)
     for column in columns:

@@ -1,93 +1,82 @@
-"""A run carried to its end in its folder: shared by ``run`` and ``resume``."""
+"""A simulation carried to its end in its run folder."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
+from dnicomm.commands.at_work import at_work, threads
+from dnicomm.commands.build import build
 from dnicomm.commands.display import display
-from dnicomm.commands.table import print_result
-from dnicomm.errors import UserError
-from dnicomm.runs import RunFolder
-from dnicomm.sim import Result, Simulation
+from dnicomm.commands.keys import check_keys
+from dnicomm.commands.simulation_view import SimulationView
+from dnicomm.commands.table import headline, metrics_table, print_result, tested
+from dnicomm.commands.work import Summary, Work
+from dnicomm.runs import Checkpoint, RunFolder
+from dnicomm.sim import Simulation
 
 
-class Stopped(KeyboardInterrupt):
-    """The user stopped a run that can go on."""
+class SimulationWork(Work):
+    """Agents in an environment, in time."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"stopped; go on with: dnicomm resume {quoted(folder)}")
+    time = "world time"
 
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.config = check_keys(values)
+        self.simulation = build(self.config)
 
-def carry_on(
-    simulation: Simulation, config: Mapping[str, Any], folder: RunFolder, console: Console
-) -> Result:
-    """Train to the configuration's end, and show it.
+    def restore(self, checkpoint: Checkpoint) -> None:
+        self.simulation.restore(checkpoint.tensors, checkpoint.facts)
 
-    Raises:
-        Stopped: if the user stops it.
-        UserError: if a plug-in does what it must not.
-    """
-    console.print(_title(simulation, config), soft_wrap=True)
-    with threads(config["threads"]):
-        try:
-            begun = simulation.time, simulation.agent_ticks()
-            with display(console, *begun) as shown:
-                return simulation.run(config["steps"], folder, shown.update)
-        except KeyboardInterrupt:
-            raise Stopped(folder.path) from None
+    def carry_on(self, folder: RunFolder, console: Console) -> Summary:
+        console.print(_title(self.simulation, self.config), soft_wrap=True)
+        view = SimulationView(self.simulation.time, self.simulation.agent_ticks())
+        with at_work(folder.path, self.config["threads"]), display(console, view) as shown:
+            return self.simulation.run(self.config["steps"], folder, shown.update).summary
 
+    def test(self, checkpoint: Checkpoint, episodes: int | None, console: Console) -> None:
+        self.restore(checkpoint)
+        with threads(self.config["threads"]):
+            record = self.simulation.evaluate(episodes)
+        played = episodes or self.config["eval"]["episodes"]
+        worlds = self.simulation.examiner.world.num_worlds
+        console.print(
+            f"{self.simulation.env.name}, trained to world time {checkpoint.time}; "
+            f"{played} episode{'s' * (played > 1)} in {worlds} world{'s' * (worlds > 1)}",
+            soft_wrap=True,
+        )
+        console.print(metrics_table(record["metrics"]))
 
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch's threads on the CPU; results depend on them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    @staticmethod
+    def words(summary: Summary) -> list[str]:
+        return [*headline(summary), f"{summary['wall_s']:.0f} s"]
 
+    @staticmethod
+    def figures(summary: Summary) -> dict[str, Any]:
+        return tested(summary["metrics"])
 
-def conclude(
-    console: Console, folder: Path, summary: Mapping[str, Any], overrides: Sequence[str]
-) -> None:
-    """The table at the end, where the run lies, and what to try next."""
-    print_result(console, summary)
-    console.print(f"\n{folder}", soft_wrap=True, style="bold")
-    console.print("\nTry next:")
-    for command, why in _next(folder, summary, overrides):
-        console.print(f"  {command}", soft_wrap=True)
-        console.print(f"      {why}", soft_wrap=True, style="dim")
+    @staticmethod
+    def show(console: Console, summary: Summary) -> None:
+        print_result(console, summary)
 
-
-def quoted(path: Path) -> str:
-    """A path for the shell, short where it lies below the working folder."""
-    with contextlib.suppress(ValueError):
-        path = path.absolute().relative_to(Path.cwd())
-    return shlex.quote(str(path))
-
-
-def _next(
-    folder: Path, summary: Mapping[str, Any], overrides: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    yield f"dnicomm eval {quoted(folder)}", "test it again, without training"
-    others = {
-        "synthetic": "senders learn from utility models",
-        "none": "senders learn nothing: what feedback has to beat",
-        "exact": "senders wait for true gradients: what feedback is measured by",
-    }
-    kept = [shlex.quote(override) for override in overrides
-            if not override.startswith("feedback=")]  # fmt: skip
-    for mode, why in others.items() if summary["channels"] else ():
-        if mode != summary["feedback"]:
-            yield " ".join(["dnicomm run", *kept, f"feedback={mode}"]), why
+    @staticmethod
+    def next(
+        folder: Path, summary: Summary, config: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str]]:
+        others = {
+            "synthetic": "senders learn from utility models",
+            "none": "senders learn nothing: what feedback has to beat",
+            "exact": "senders wait for true gradients: what feedback is measured by",
+        }
+        kept = [shlex.quote(override) for override in config.get("overrides", ())
+                if not override.startswith("feedback=")]  # fmt: skip
+        for mode, why in others.items() if summary["channels"] else ():
+            if mode != summary["feedback"]:
+                yield " ".join(["dnicomm run", *kept, f"feedback={mode}"]), why
 
 
 def _title(simulation: Simulation, config: Mapping[str, Any]) -> str:
@@ -103,30 +92,3 @@ def _title(simulation: Simulation, config: Mapping[str, Any]) -> str:
             str(simulation.device),
         ]
     )
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the same run; the system lets go when this one dies.
-
-    Raises:
-        UserError: if another one is at work on it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (folder / "run.json").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is at work on this run") from None
-        yield
-
-
-def discard(folder: Path) -> None:
-    """Remove the files of a run that failed before its first evaluation, and no others."""
-    if not any((folder / name).exists() for name in ("metrics.jsonl", "checkpoints")):
-        for name in ("config.yaml", "run.json"):
-            (folder / name).unlink(missing_ok=True)

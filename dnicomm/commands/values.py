@@ -57,6 +57,11 @@ def mapping(where: str, value: Any, of: str) -> dict[str, Any]:
     return {str(key): item for key, item in value.items()}
 
 
+def below(where: str, key: str) -> str:
+    """A key's full name; "" is the top."""
+    return f"{where}.{key}" if where else key
+
+
 def refusal(where: str, value: Any, allowed: str) -> UserError:
     """``key=value: must be …``"""
     if value == MISSING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dnicomm.core.interface import Interface, Message
@@ -41,7 +42,7 @@ class SyntheticInput(UtilityModel):
         return Estimate(self.body(message, context), message.new_zeros(len(message)))
 
     def loss(self, estimate: Estimate, target: Target) -> Tensor:
-        return (estimate.gradient - target.gradient).square().sum(1)
+        return F.mse_loss(estimate.gradient, target.gradient, reduction="none").sum(1)
 
 
 class UnlockedSequential(DecoupledSequential):

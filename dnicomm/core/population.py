@@ -8,7 +8,8 @@ the guard against non-finite gradients are per row, so that no row ever feels an
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,34 @@ class _Template:
             for (place, name, _), value in zip(self.places, own, strict=True):
                 place[name] = value
         return result, after
+
+
+def _first(tree: Any) -> Any:
+    """``tree`` with the first row in place of each tensor ``[1, …]``."""
+    # what pytree.tree_map does, in a tenth of its time: a small model's call is shorter than that
+    if isinstance(tree, Tensor):
+        return tree[0]
+    return _mapped(_first, tree)
+
+
+def _stacked(tree: Any) -> Any:
+    """``tree`` with each tensor as the one row ``[1, …]``."""
+    if isinstance(tree, Tensor):
+        return tree[None]
+    return _mapped(_stacked, tree)
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    if type(tree) is tuple or type(tree) is list:
+        return type(tree)([function(value) for value in tree])
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*[function(value) for value in tree])
+    if type(tree) is dict:
+        return {key: function(value) for key, value in tree.items()}
+    leaves, spec = pytree.tree_flatten(tree)
+    if len(leaves) == 1 and leaves[0] is tree:
+        return tree  # no tree at all
+    return pytree.tree_unflatten([function(leaf) for leaf in leaves], spec)
 
 
 @dataclass
@@ -149,12 +178,18 @@ class Population:
             The method's result with ``[n, ...]`` in place of each tensor. Buffers that the method
             changed are in ``rows.buffers``.
         """
+        values = [*self._views(rows.parameters), *rows.buffers.values()]
+        count = len(self._names)
+        if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
+            alone, after = self._template.call([v[0] for v in values], method, _first(args))
+            rows.buffers = {
+                name: value[None] for name, value in zip(rows.buffers, after[count:], strict=True)
+            }
+            return _stacked(alone)
         leaves, spec = pytree.tree_flatten(args)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         result_leaves: list[Any] = []
         result_spec: list[pytree.TreeSpec] = []
-
-        count = len(self._names)
 
         def one(values: list[Tensor], *given: Tensor) -> tuple[Tensor, ...]:
             tensors = iter(given)
@@ -167,12 +202,7 @@ class Population:
             # a buffer updated in place is returned too: under the map it is another tensor
             return (*(leaf for leaf in result_leaves if isinstance(leaf, Tensor)), *after[count:])
 
-        values = [*self._views(rows.parameters), *rows.buffers.values()]
-        if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
-            alone = one([v[0] for v in values], *(t[0] for t in tensors))
-            mapped = tuple(value.unsqueeze(0) for value in alone)
-        else:
-            mapped = vmap(one, randomness="different")(values, *tensors)
+        mapped = vmap(one, randomness="different")(values, *tensors)
         split = len(mapped) - len(rows.buffers)
         rows.buffers = dict(zip(rows.buffers, mapped[split:], strict=True))
         returned = iter(mapped[:split])
@@ -213,11 +243,13 @@ class Population:
         if gradient is None:
             gradient = torch.zeros_like(rows.parameters)
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)  # [n, 1]
+        if rows.index is None and len(norm) == 1 and not norm.is_cuda:
+            self._step_alone(rows, gradient, norm, live is None or bool(live), progress)
+            return norm[:, 0]
         finite = torch.isfinite(norm)
         due = torch.ones_like(finite) if live is None else live[:, None]
         good = finite & due
-        if good.is_cuda or not good.all():  # to ask a GPU would cost more than to compute
-            gradient = torch.where(good, gradient, 0.0)
+        gradient = torch.where(good, gradient, 0.0)
         gradient = clip_rows(gradient, norm.nan_to_num(0.0, 0.0), self.optimizer.clip)
         weight = good.to(gradient.dtype)
         old = rows.parameters.detach()
@@ -226,7 +258,7 @@ class Population:
         before = {name: slot.clone() for name, slot in slots.items()}  # steps are in place
         new = self.optimizer.step(old, gradient, slots, weight, progress)
         sane = torch.isfinite(new.sum(1, keepdim=True))
-        if sane.is_cuda or not sane.all():
+        if sane.is_cuda or not sane.all():  # to ask a GPU would cost more than to compute
             good = good & sane
             new = torch.where(good, new, old)
             for name, slot in slots.items():
@@ -240,6 +272,27 @@ class Population:
         self.skipped[at] += (due & ~good)[:, 0]
         self.keep_buffers(rows)
         return norm[:, 0]
+
+    def _step_alone(
+        self, rows: Rows, gradient: Tensor, norm: Tensor, due: bool, progress: float
+    ) -> None:
+        """:meth:`step` of the only row, decided on the host: for small models in half the time."""
+        assert self.optimizer is not None
+        self.keep_buffers(rows)
+        if not due:
+            return
+        if math.isfinite(norm.item()):
+            before = {name: slot.clone() for name, slot in self.slots.items()}
+            gradient = clip_rows(gradient, norm, self.optimizer.clip)
+            old = rows.parameters.detach()
+            new = self.optimizer.step(old, gradient, self.slots, torch.ones_like(norm), progress)
+            if math.isfinite(new.sum().item()):
+                self.parameters.copy_(new)
+                self.updates += 1
+                return
+            for name, slot in self.slots.items():
+                slot.copy_(before[name])
+        self.skipped += 1
 
     @torch.no_grad()
     def keep_buffers(self, rows: Rows) -> None:

@@ -30,10 +30,9 @@ class LSTMCore(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(input_size, hidden_size)
         self.state_size = 2 * hidden_size
-        forget = slice(hidden_size, 2 * hidden_size)
         with torch.no_grad():
-            for name, bias in (("bias_ih_l0", 1.0), ("bias_hh_l0", 0.0)):
-                self.lstm.get_parameter(name)[forget] = bias
+            self.lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size] = 1
+            self.lstm.get_parameter("bias_hh_l0")[hidden_size : 2 * hidden_size] = 0
 
     def forward(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, c = (part.contiguous() for part in state[None].chunk(2, -1))  # [1, B, H] each

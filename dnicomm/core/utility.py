@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -47,7 +48,13 @@ class Body(nn.Module):
         output_size: D or channels of the output.
         hidden: sizes of the hidden layers (ReLU); empty: linear.
         kernel_size: side of the convolution kernels (same padding).
+        normalise: whether messages are normalised over the batch (and the map), by statistics
+            that are constants to what is differentiated.
+        flat: whether a convolutional body ends in a linear map of all places, averaged to at most
+            ``SIDE`` × ``SIDE``, to ``[B, output_size]``.
     """
+
+    SIDE = 8  # one average of all places would not say where something is
 
     def __init__(
         self,
@@ -56,18 +63,25 @@ class Body(nn.Module):
         output_size: int,
         hidden: Sequence[int] = (),
         kernel_size: int = 3,
+        normalise: bool = False,
+        flat: bool = False,
     ) -> None:
         super().__init__()
         self.convolutional = len(message_shape) == 3
+        self.normalise = normalise
         sizes = [message_shape[0] + context_size, *hidden, output_size]
         layers: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
             if i:
                 layers.append(nn.ReLU())
-            if self.convolutional:
-                layers.append(nn.Conv2d(inputs, outputs, kernel_size, padding="same"))
-            else:
+            if not self.convolutional:
                 layers.append(nn.Linear(inputs, outputs))
+            elif flat and i == len(hidden):
+                height, width = (min(side, self.SIDE) for side in message_shape[1:])
+                layers += [nn.AdaptiveAvgPool2d((height, width)), nn.Flatten()]
+                layers.append(nn.Linear(inputs * height * width, outputs))
+            else:
+                layers.append(nn.Conv2d(inputs, outputs, kernel_size, padding="same"))
         last = layers[-1]
         assert isinstance(last, nn.Linear | nn.Conv2d)
         nn.init.zeros_(last.weight)
@@ -76,6 +90,11 @@ class Body(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, message: Tensor, context: Tensor) -> Tensor:
+        if self.normalise:
+            over = (0, 2, 3) if self.convolutional else (0,)
+            constant = message.detach()
+            variance, mean = torch.var_mean(constant, over, correction=0, keepdim=True)
+            message = (message - mean) / (variance + 1e-5).sqrt()
         if self.convolutional:
             planes = context[:, :, None, None].expand(-1, -1, *message.shape[-2:])
             return self.layers(torch.cat([message, planes], 1))
@@ -124,6 +143,7 @@ class GradientUtility(UtilityModel):
         context_size: C.
         hidden: sizes of hidden layers, or channels of hidden convolutions.
         kernel_size: of a convolutional body.
+        normalise: whether it sees messages normalised over the batch.
     """
 
     def __init__(
@@ -132,16 +152,18 @@ class GradientUtility(UtilityModel):
         context_size: int = 0,
         hidden: Sequence[int] = (),
         kernel_size: int = 3,
+        normalise: bool = False,
     ) -> None:
         super().__init__(message_size, context_size)
         channels = self.message_shape[0]
-        self.body = Body(self.message_shape, context_size, channels, hidden, kernel_size)
+        self.body = Body(self.message_shape, context_size, channels, hidden, kernel_size, normalise)
 
     def forward(self, message: Tensor, context: Tensor) -> Estimate:
         return Estimate(self.body(message, context), message.new_zeros(message.shape[0]))
 
     def loss(self, estimate: Estimate, target: Target) -> Tensor:
-        return (estimate.gradient - target.gradient).square().flatten(1).sum(1)
+        error = F.mse_loss(estimate.gradient, target.gradient, reduction="none")  # one kernel
+        return error.flatten(1).sum(1)
 
 
 class _LossModel(UtilityModel):
@@ -159,6 +181,7 @@ class _LossModel(UtilityModel):
         num_classes: int,
         hidden: Sequence[int],
         kernel_size: int,
+        normalise: bool,
     ) -> None:
         super().__init__(message_size, context_size)
         if not 0 <= num_classes <= context_size:
@@ -169,12 +192,13 @@ class _LossModel(UtilityModel):
         self.num_classes = num_classes
         outputs = num_classes or 1
         rest = context_size - num_classes
-        self.body = Body(self.message_shape, rest, outputs, hidden, kernel_size)
+        self.body = Body(
+            self.message_shape, rest, outputs, hidden, kernel_size, normalise, flat=True
+        )
 
     def predict(self, message: Tensor, context: Tensor) -> Tensor:
         """Predicted loss, ``[B]``."""
-        outputs = self.body(message, context[:, self.num_classes :])
-        outputs = outputs.flatten(2).mean(2) if self.body.convolutional else outputs  # [B, C]
+        outputs = self.body(message, context[:, self.num_classes :])  # [B, num_classes or 1]
         if self.num_classes == 0:
             return outputs[:, 0]
         label = context[:, : self.num_classes]
@@ -198,6 +222,7 @@ class CriticUtility(_LossModel):
 
     Args:
         num_classes: of a labelled receiver; 0: a scalar critic.
+        hidden, kernel_size, normalise: as in :class:`GradientUtility`.
         sobolev: weight of fitting the gradient too.
     """
 
@@ -211,9 +236,10 @@ class CriticUtility(_LossModel):
         num_classes: int = 0,
         hidden: Sequence[int] = (),
         kernel_size: int = 3,
+        normalise: bool = False,
         sobolev: float = 0.0,
     ) -> None:
-        super().__init__(message_size, context_size, num_classes, hidden, kernel_size)
+        super().__init__(message_size, context_size, num_classes, hidden, kernel_size, normalise)
         if sobolev < 0 or not math.isfinite(sobolev):
             raise ValueError(f"sobolev={sobolev}: must be a number of at least 0")
         self.sobolev = sobolev
@@ -221,8 +247,8 @@ class CriticUtility(_LossModel):
     def loss(self, estimate: Estimate, target: Target) -> Tensor:
         loss = (estimate.value - target.cost).square()
         if self.sobolev:
-            error = (estimate.gradient - target.gradient).square().flatten(1).sum(1)
-            loss = loss + self.sobolev * error
+            error = F.mse_loss(estimate.gradient, target.gradient, reduction="none")
+            loss = loss + self.sobolev * error.flatten(1).sum(1)
         return loss
 
 
@@ -233,6 +259,7 @@ class LocalUtility(_LossModel):
 
     Args:
         num_classes: of the label; the first numbers of the context.
+        hidden, kernel_size, normalise: as in :class:`GradientUtility`.
     """
 
     def __init__(
@@ -242,8 +269,9 @@ class LocalUtility(_LossModel):
         num_classes: int,
         hidden: Sequence[int] = (),
         kernel_size: int = 3,
+        normalise: bool = False,
     ) -> None:
-        super().__init__(message_size, context_size, num_classes, hidden, kernel_size)
+        super().__init__(message_size, context_size, num_classes, hidden, kernel_size, normalise)
         if num_classes < 1:
             raise ValueError("LocalUtility learns from a label: num_classes must be at least 1")
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dnicomm.core import Interface, Population, RowOptimizer, UtilityModel
+from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.agent import Agent, AgentSpec
 from dnicomm.sim.metrics import AgentMeter, ChannelMeter
@@ -56,11 +57,13 @@ class UtilitySettings:
         optimizer: of the utility models.
         context: fields they see, of the world's ``context_fields``, or ``receiver`` (the receiver's
             last state) or ``time`` (since the episode began); None: the world's default.
+        label: the field that is a labelled model's label; None: the world's label.
     """
 
     factory: Callable[..., UtilityModel]
     optimizer: RowOptimizer
     context: Sequence[str] | None = None
+    label: str | None = None
 
 
 @dataclass
@@ -217,6 +220,7 @@ def _add_interface(
 ) -> None:
     fields = list(world.default_context if settings.context is None else settings.context)
     takes_label = "num_classes" in inspect.signature(settings.factory).parameters
+    label = settings.label or world.label_field
     known = {name: field.size for name, field in world.context_fields.items()}
     known |= {"receiver": population.state_size, "time": 1}
     for name in fields:
@@ -225,10 +229,15 @@ def _add_interface(
                 f"utility.context: {name!r} is no fact of this environment.{nearest(name, known)}"
             )
     extra = {}
-    if takes_label and world.label_field is not None:
+    if takes_label and label is not None:
+        if label not in world.context_fields:
+            raise UserError(
+                f"utility.label: {label!r} is no fact of this environment."
+                f"{nearest(label, world.context_fields)}"
+            )
         # a labelled model finds the label first in its context
-        fields = [world.label_field, *(f for f in fields if f != world.label_field)]
-        extra = {"num_classes": known[world.label_field]}
+        fields = [label, *(f for f in fields if f != label)]
+        extra = {"num_classes": known[label]}
     population.context = tuple(fields)
     context_size = sum(known[name] for name in fields)
     models = []
@@ -239,5 +248,9 @@ def _add_interface(
                 message_size=population.spec.message_size, context_size=context_size, **extra
             )
         models.append(model)
-    population.interface = Interface(models, settings.optimizer, reduction="sum")
+    solved = [model for model in models if isinstance(model, LeastSquaresUtility)]
+    if solved:
+        population.interface = LeastSquares(solved, reduction="sum")
+    else:
+        population.interface = Interface(models, settings.optimizer, reduction="sum")
     population.interface.to(world.device)

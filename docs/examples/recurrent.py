@@ -39,5 +39,5 @@ def train(interface: Interface | None) -> float:
 
 
 plain = train(None)
-decoupled = train(Interface(GradientUtility(48, context_size=2), Adam(lr=1e-2)))
+decoupled = train(Interface(GradientUtility(48, context_size=2), Adam(lr=1e-3)))
 print(f"right after 20 steps: truncated {plain:.0%}, with an interface {decoupled:.0%}")

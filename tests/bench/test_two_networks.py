@@ -49,7 +49,7 @@ def test_locked_networks_update_together_and_decoupled_ones_at_their_own_times(m
     experiment = pair(method, block=3)
     for _ in range(2):
         experiment.step()
-    locked = method == "locked"
+    locked = method in ("locked", "locked_scaled")
     assert updates(experiment) == ((2, 2) if locked else (6, 2))
     assert experiment.updates == 2
     assert experiment.samples == 2 * 9 * experiment.num_worlds
@@ -88,6 +88,17 @@ def test_the_scale_of_the_gradient_reaches_a_and_not_what_is_learnt_of_b():
     assert without.evaluate()["norm_ratio"] > 0
 
 
+def test_the_scaled_true_gradient_reaches_a_alone():
+    plain, same = pair("locked"), pair("locked_scaled", gradient_scale=1)
+    more = pair("locked_scaled", gradient_scale=10)
+    for experiment in (plain, same, more):
+        experiment.step()
+    for a, b in zip(parameters(plain), parameters(same), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(parameters(plain)[1], parameters(more)[1])  # B's own first step
+    assert not torch.equal(parameters(plain)[0], parameters(more)[0])
+
+
 def test_a_rate_that_falls_is_zero_at_the_end():
     steady, falling = pair(steps=3), pair(steps=3, decay=True)
     for experiment in (steady, falling):
@@ -99,6 +110,14 @@ def test_a_rate_that_falls_is_zero_at_the_end():
     falling.step()
     for a, b in zip(before, parameters(falling), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("method", "size"), [("local", 17), ("local_block", 5)])
+def test_the_control_learns_from_its_own_label(method, size):
+    (_, receiver) = pair(method).simulation.populations
+    model = receiver.interface.utilities.template
+    assert model.num_classes == model.context_size == size
+    assert receiver.context == ("count" if method == "local" else "block_threes",)
 
 
 # -- what moves --------------------------------------------------------------------------------
@@ -142,6 +161,8 @@ def test_milestones():
         record(50, 0.96, 0.94),
     ]
     assert milestones(history) == {
+        "samples_to_80": 20.0,
+        "samples_to_80_held": 40.0,
         "samples_to_90": 20.0,
         "samples_to_90_held": 50.0,  # 0.92 + 0.80 + 0.95 is not enough, 0.80 + 0.95 + 0.96 is
         "samples_a_final": 30.0,  # the mean of the last three is 0.94
@@ -170,7 +191,7 @@ def test_a_run_from_its_folder(method, tmp_path):
         assert 0 <= figures["accuracy"] <= 1
         assert 0 <= figures["accuracy_a"] <= 1
         assert figures["train_loss"] > 0
-        assert ("cosine" in figures) == (method not in ("locked", "none"))
+        assert ("cosine" in figures) == (method not in ("locked", "locked_scaled", "none"))
     assert summary["cost"]["backprop_ms"] > 0
 
 
@@ -187,7 +208,7 @@ def test_the_baseline_is_the_locked_pair_at_the_same_start():
 # -- resume ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["dni", "critic", "locked"])
+@pytest.mark.parametrize("method", ["dni", "dni_adam", "critic", "locked"])
 def test_a_resumed_run_equals_the_one_that_was_never_stopped(method):
     changes = {"irregular": True, "decay": True}
     whole, first, second = (pair(method, **changes) for _ in range(3))
@@ -228,6 +249,7 @@ def test_a_checkpoint_of_another_setting_is_refused():
         ({"message_size": 0}, "message_size=0"),
         ({"normalise": "yes"}, "normalise=yes"),
         ({"gradient_scale": float("inf")}, "gradient_scale=inf"),
+        ({"method": "locked_scaled", "gradient_scale": 0}, "gradient_scale=0"),
         ({"num_worlds": 0}, "num_worlds=0"),
         ({"lr": 0}, "lr=0"),
         ({"decay": None}, "decay=None"),
@@ -236,7 +258,13 @@ def test_a_checkpoint_of_another_setting_is_refused():
         ({"seed": -1}, "seed=-1"),
         ({"of_method": {"feedback": "late"}}, "method.feedback=late"),
         ({"of_method": {"utility": "oracle"}}, "method.utility=oracle"),
-        ({"of_method": {"utility": "none"}}, "needs a utility model"),
+        ({"of_method": {"utility": "none"}}, "method.context"),
+        ({"method": "none", "of_method": {"feedback": "synthetic"}}, "needs a utility model"),
+        ({"method": "dni", "of_method": {"memory": 0.5}}, "method.memory=0.5"),
+        ({"method": "dni", "of_method": {"ridge": 0}}, "method.ridge=0"),
+        ({"method": "dni", "of_method": {"hidden": []}}, "method.hidden"),
+        ({"method": "dni", "of_method": {"label": "count"}}, "method.label"),
+        ({"method": "local", "of_method": {"label": "fours"}}, "'fours'"),
         ({"of_method": {"context": ["fours"]}}, "'fours'"),
         ({"of_method": {"context": "threes"}}, "method.context=threes"),
         ({"of_method": {"hidden": [0]}}, r"method.hidden=\[0\]"),
@@ -247,11 +275,11 @@ def test_a_checkpoint_of_another_setting_is_refused():
 )
 def test_bad_values_are_named(changes, complaint):
     with pytest.raises(UserError, match=complaint):
-        pair(**changes)
+        pair(**{"method": "dni_adam"} | changes)
 
 
 def test_a_method_without_a_key_is_refused():
-    keys = settings()
+    keys = settings("dni_adam")
     del keys["method"]["hidden"]
     with pytest.raises(UserError, match=r"method\.hidden: is missing"):
         TwoNetworks(**keys)

@@ -104,7 +104,7 @@ REFUSED = {
     "eval.episodes=0": "eval.episodes=0: must be a whole number of at least 1",
     "env.num_agents=0": "env.num_agents=0: must be a whole number of at least 2",
     "env.num_agents=two": "env.num_agents=two: must be a whole number",
-    "env.dataset=foo": "env: Unknown data set 'foo'. Known: digits, mnist",
+    "env.dataset=foo": "env: Unknown data set 'foo'. Known: ",
     "agent.width=0": "agent.width=0: must be a whole number of at least 1",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: must be two numbers [b1,b2], each from 0 to",
     "optimizer.betas=[0.9,1.0]": "optimizer.betas=[0.9,1.0]: must be two numbers [b1,b2], each",

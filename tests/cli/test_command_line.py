@@ -33,7 +33,10 @@ def test_version(cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rnu"], "rnu: there is no such command. Did you mean 'run'? Known: check, eval, list"),
+        (
+            ["rnu"],
+            "rnu: there is no such command. Did you mean 'run'? Known: bench, check, eval, list",
+        ),
         (["seed=1"], "name a command first, for example: dnicomm run seed=1"),
         (["--cfg", "job"], "name a command first, for example: dnicomm run --cfg job"),
     ],
@@ -46,7 +49,19 @@ def test_unknown_commands(cli, arguments, message):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["run", "--help"], ["run", "--cfg", "job"], ["list"], ["resume", "nothing"], ["nope"]],
+    [
+        [],
+        ["run", "--help"],
+        ["run", "--cfg", "job"],
+        ["list"],
+        ["resume", "nothing"],
+        ["nope"],
+        ["bench"],
+        ["bench", "mnist", "--help"],
+        ["bench", "mnist", "--cfg", "job"],
+        ["bench", "table"],
+        ["list", "bench"],
+    ],
     ids=" ".join,
 )
 def test_what_needs_no_torch_does_not_load_it(arguments, tmp_path):
@@ -81,6 +96,11 @@ def test_run_help_names_groups_and_keys(cli):
         ("dnicomm run env.num", {"env.num_agents="}),
         ("dnicomm run seed=1 cl", {"clock=", "clock."}),
         ("dnicomm list ", {"agent", "env", "clock"}),
+        ("dnicomm bench ", {"mnist", "two_networks", "all", "table"}),
+        ("dnicomm bench mn", {"mnist"}),
+        ("dnicomm bench mnist ", {"method=", "budget=", "layers="}),
+        ("dnicomm bench mnist method=d", {"method=dni"}),
+        ("dnicomm bench ptb seed=1 wind", {"window="}),
     ],
 )
 def test_completion(cli, monkeypatch, line, words):

@@ -8,9 +8,11 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dnicomm.commands.display import Lines, Pace, Picture
+from dnicomm.commands.display import Lines, Pace, Picture, Place
 from dnicomm.commands.options import GROUPS
 from dnicomm.commands.overrides import prepare
+from dnicomm.commands.run import TREE
+from dnicomm.commands.simulation_view import SimulationView
 from dnicomm.runs import RunFolder
 from dnicomm.sim import Progress
 
@@ -139,7 +141,7 @@ def test_flags_may_stand_anywhere(cli):
     ],
 )
 def test_what_hydra_is_told(words, prepared):
-    assert prepare(words.split()) == prepared.split()
+    assert prepare(words.split(), TREE) == prepared.split()
 
 
 def test_agents_as_one_value(cli):
@@ -183,7 +185,7 @@ def _progress(time, record=None):
 
 def test_lines():
     console = Console(file=io.StringIO(), width=40)
-    with Lines(console, Pace(0, 0)) as shown:
+    with Lines(console, SimulationView()) as shown:
         shown.update(_progress(10))
         shown.update(_progress(50, RECORD))
         shown.update(_progress(100, RECORD))
@@ -194,7 +196,7 @@ def test_lines():
 
 def test_picture():
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
-    with Picture(console, Pace(0, 0)) as shown:
+    with Picture(console, SimulationView()) as shown:
         shown.update(_progress(10))
         assert "world time 10 of 100" in console.file.getvalue()
         assert "nothing is evaluated yet" in console.file.getvalue()
@@ -207,9 +209,9 @@ def test_picture():
 
 
 def test_a_run_that_goes_on_does_not_count_what_was_done_before():
-    pace = Pace(90, 900)
+    pace = Pace(Place(90, 100, 900))
     pace.began -= 1  # a second ago
-    ticks, left = pace.read(_progress(95))
+    ticks, left = pace.read(Place(95, 100, 950))
     assert ticks == pytest.approx(50, rel=0.1)
     assert left == pytest.approx(1, rel=0.1)
 

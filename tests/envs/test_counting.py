@@ -68,7 +68,11 @@ def test_what_they_see_and_do():
     assert world.spaces("b_0") == AgentSpaces((0,), 18 + 1)
     assert world.horizon == 18 + 1
     kinds = {name: (field.size, field.kind) for name, field in world.context_fields.items()}
-    assert kinds == {"threes": (19, "causal"), "count": (19, "hindsight")}
+    assert kinds == {
+        "threes": (19, "causal"),
+        "block_threes": (7, "causal"),
+        "count": (19, "hindsight"),
+    }
 
 
 def test_by_default_there_are_as_many_blocks_as_digits_in_one():
@@ -133,6 +137,11 @@ def test_labels_come_at_ends_only(settings):
         assert world.labels(B).tolist() == ([threes[-1]] if over else none)
         assert world.context("threes").argmax(-1).tolist() == threes[min(time, len(odd) - 1)]
         assert world.context("count").argmax(-1).tolist() == threes[-1]
+        now = min(time, len(odd) - 1)
+        begins = max(start for start in world.starts.tolist() if start <= now)
+        before = threes[begins - 1] if begins else [0] * world.num_worlds
+        in_block = [n - m for n, m in zip(threes[now], before, strict=True)]
+        assert world.context("block_threes").argmax(-1).tolist() == in_block
         assert world.labels(A).dtype == torch.int64
         world.step()
 

@@ -1,0 +1,1 @@
+"""``dnicomm bench``: the paper's experiments, one or all of them, and their tables."""

@@ -1,0 +1,109 @@
+"""What a run folder is about: a simulation, or one of the paper's experiments."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dnicomm.commands.at_work import quoted
+from dnicomm.runs import Checkpoint, RunFolder
+
+Summary = Mapping[str, Any]
+
+
+class Work(ABC):
+    """Something built from a configuration that can be carried to its end in a run folder.
+
+    Attributes:
+        config: the configuration, checked.
+        time: what a checkpoint's time counts, for messages.
+    """
+
+    config: dict[str, Any]
+    time: str
+
+    @abstractmethod
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Build it.
+
+        Raises:
+            UserError: if the configuration is wrong; names the key and what is allowed.
+        """
+
+    @abstractmethod
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go to a checkpoint.
+
+        Raises:
+            UserError: if it does not fit the configuration.
+        """
+
+    @abstractmethod
+    def carry_on(self, folder: RunFolder, console: Console) -> Summary:
+        """Train to the configuration's end, and show it.
+
+        Raises:
+            Stopped: if the user stops it.
+            UserError: if a plug-in does what it must not.
+        """
+
+    @abstractmethod
+    def test(self, checkpoint: Checkpoint, episodes: int | None, console: Console) -> None:
+        """Go to a checkpoint, evaluate once more, and show it.
+
+        Args:
+            checkpoint: of its run.
+            episodes: to play; None: as configured.
+            console: where to.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def words(summary: Summary) -> list[str]:
+        """What came out, in a few words."""
+
+    @staticmethod
+    @abstractmethod
+    def figures(summary: Summary) -> dict[str, Any]:
+        """What came out, by name, for a row of a sweep's table."""
+
+    @staticmethod
+    @abstractmethod
+    def show(console: Console, summary: Summary) -> None:
+        """What came out, as tables."""
+
+    @staticmethod
+    @abstractmethod
+    def next(
+        folder: Path, summary: Summary, config: Mapping[str, Any]
+    ) -> Iterable[tuple[str, str]]:
+        """Commands to try next, and why."""
+
+    @classmethod
+    def conclude(
+        cls, console: Console, folder: Path, summary: Summary, config: Mapping[str, Any]
+    ) -> None:
+        """The tables at the end, where the run lies, and what to try next."""
+        cls.show(console, summary)
+        console.print(f"\n{folder}", soft_wrap=True, style="bold")
+        console.print("\nTry next:")
+        console.print(f"  dnicomm eval {quoted(folder)}", soft_wrap=True)
+        console.print("      test it again, without training", soft_wrap=True, style="dim")
+        for command, why in cls.next(folder, summary, config):
+            console.print(f"  {command}", soft_wrap=True)
+            console.print(f"      {why}", soft_wrap=True, style="dim")
+
+
+def kind_of(config: Mapping[str, Any]) -> type[Work]:
+    """What a configuration is of."""
+    if "bench" in config:
+        from dnicomm.commands.bench.training import ExperimentWork
+
+        return ExperimentWork
+    from dnicomm.commands.training import SimulationWork
+
+    return SimulationWork
