@@ -248,6 +248,11 @@ def _add_interface(
                 message_size=population.spec.message_size, context_size=context_size, **extra
             )
         models.append(model)
+    if any(getattr(model, "needs_outcome", False) for model in models):
+        raise UserError(
+            f"utility: {type(models[0]).__name__} foresees what a net will say in each step, and "
+            "agents say no such thing; use utility=gradient, critic or local"
+        )
     solved = [model for model in models if isinstance(model, LeastSquaresUtility)]
     if solved:
         population.interface = LeastSquares(solved, reduction="sum")

@@ -150,6 +150,7 @@ class CommandLine:
         """All that the run of an experiment reached, times aside."""
         run = RunFolder.open(self.folder / name)
         summary, records = run.summary(), run.metrics()
+        assert summary is not None
         del summary["cost"]
         for part in (summary, *records):
             del part["seconds"]

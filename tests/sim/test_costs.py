@@ -90,7 +90,8 @@ def test_costs(remembers, window, town, walker):
                 books[int(row)].estimate(message[i : i + 1], context[i : i + 1], None)
                 for i, row in enumerate(rows)
             ]
-            return Estimate(*(torch.cat(parts) for parts in zip(*said, strict=True)))
+            gradients, values = [s.gradient for s in said], [s.value for s in said]
+            return Estimate(torch.cat(gradients), torch.cat(values))
 
         def fit(self, message, context, target, rows, mask) -> Estimate:
             for i, row in enumerate(rows):
