@@ -59,7 +59,7 @@ class Experiment(ABC):
     def baseline(self) -> Experiment:
         """The same at its start, learning by backpropagation: what its cost is compared with."""
 
-    def to_middle(self) -> None:
+    def to_middle(self) -> None:  # noqa: B027 -- most need nothing
         """Bring a fresh one to where a step costs what it does in the middle of a run."""
 
     @abstractmethod

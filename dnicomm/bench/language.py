@@ -99,8 +99,8 @@ class Language(Experiment):
             number("clip", clip, above=0.0)
         self._arguments: dict[str, Any] = {
             "text": text, "window": window, "width": width, "batch": batch, "lr": lr, "clip": clip,
-            "autocast": autocast, "validation": validation, "patience": patience, "characters": characters, "seed": seed,
-            "device": device,
+            "autocast": autocast, "validation": validation, "patience": patience,
+            "characters": characters, "seed": seed, "device": device,
         }  # fmt: skip
         self.method, self.device = dict(method), device
         self.text = load_ptb("characters") if text == "ptb" else made_up_text()

@@ -59,7 +59,9 @@ def panel(drawn: dict[str, Curve], left: float, x_name: str, y_name: str) -> lis
         out.append(f'<text x="{left - 6}" y="{at + 4:.1f}" text-anchor="end">{shown(y)}</text>')
     for x in ticks(0, right):
         at, _ = place(x, low)
-        out.append(f'<text x="{at:.1f}" y="{TOP + HEIGHT + 16}" text-anchor="middle">{shown(x)}</text>')
+        out.append(
+            f'<text x="{at:.1f}" y="{TOP + HEIGHT + 16}" text-anchor="middle">{shown(x)}</text>'
+        )
     for colour, curve in zip(COLOURS, drawn.values(), strict=False):
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*point) for point in curve))
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')

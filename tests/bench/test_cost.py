@@ -16,10 +16,9 @@ def test_live_bytes_count_what_lives_at_the_same_time():
         del view
     assert made.peak == 6000
     with LiveBytes() as made:
-        outside = torch.zeros(1000)
         for _ in range(5):
-            del outside
-            outside = torch.zeros(1000)
+            alone = torch.zeros(1000)
+            del alone
     assert made.peak == 4000
 
 

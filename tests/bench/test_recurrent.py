@@ -49,7 +49,8 @@ def copying(method=BPTT, **changed):
 def language(method=BPTT, **changed):
     keys = {
         "text": "made_up", "window": 3, "width": 8, "batch": 4, "lr": 1e-2, "clip": 1.0,
-        "autocast": False, "validation": None, "patience": None, "characters": 288, "seed": 0, "device": CPU,
+        "autocast": False, "validation": None, "patience": None, "characters": 288, "seed": 0,
+        "device": CPU,
     }  # fmt: skip
     return Language(method=method, **keys | changed)
 

@@ -411,7 +411,7 @@ def test_the_exposed_form_can_be_taken_in_again():
     world.reset(0, np.random.default_rng(0))
     assert world.horizon == 5
     assert world.agents == ("a_0", "b_0")
-    assert world.context("state").shape == (2, 65 + 1 + 5)
+    assert world.context("state").shape == (2, 65 + 1 + 5 + 3)  # threes, block by block too
     while not bool(world.ended().all()):
         world.act([0], torch.zeros(1, 2, dtype=torch.int64), None)
         world.step()
