@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnicomm.bench.checks import choice, number, whole
+from dnicomm.bench.checks import choice, whole
 from dnicomm.bench.experiment import Experiment
-from dnicomm.bench.recurrent import RecurrentLearner
+from dnicomm.bench.recurrent import RecurrentLearner, check_training, truncated
 from dnicomm.errors import UserError
 from dnicomm.sim.random import generator
 
@@ -134,6 +134,7 @@ class Copying(Experiment):
         seed: int,
         device: torch.device,
     ) -> None:
+        self._keys = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.task = choice("task", task, TASKS)
         self.level = Level(1, 1)
         self.window = whole("window", window, 1)
@@ -142,12 +143,8 @@ class Copying(Experiment):
                 f"window={window}: the first sequences have {self.level.length(task)} steps"
             )
         self.batch, self.steps = whole("batch", batch, 1), whole("steps", steps, 1)
-        whole("width", width, 1)
-        number("lr", lr, above=0.0)
-        if clip is not None:
-            number("clip", clip, above=0.0)
-        self.seed, self.device, self.method = seed, device, dict(method)
-        self._settings = (width, lr, clip, autocast)
+        check_training(width, lr, clip)
+        self.seed, self.device = seed, device
         self.learner = RecurrentLearner(
             INPUT_SIZE, NUM_CLASSES, width, window, method, lr, clip, autocast, seed, device
         )
@@ -200,11 +197,7 @@ class Copying(Experiment):
         }
 
     def baseline(self) -> Copying:
-        width, lr, clip, autocast = self._settings
-        plain = {**self.method, "name": "bptt", "utility": "none", "auxiliary": False,
-                 "returns": 0.0, "context": "none"}  # fmt: skip
-        return Copying(self.task, plain, self.window, width, self.batch, lr, clip, autocast,
-                       self.steps, self.seed, self.device)  # fmt: skip
+        return Copying(**self._keys | {"method": truncated(self._keys["method"])})
 
     def to_middle(self) -> None:
         self.level = Level(4, 1) if self.task == "copy" else Level(3, 3)

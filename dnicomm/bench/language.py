@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dnicomm.bench.checks import choice, number, whole
+from dnicomm.bench.checks import choice, whole
 from dnicomm.bench.experiment import Experiment
 from dnicomm.bench.keeping import load_tensors
-from dnicomm.bench.recurrent import RecurrentLearner
+from dnicomm.bench.recurrent import RecurrentLearner, check_training, truncated
 from dnicomm.data import Text, load_ptb
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
@@ -86,23 +86,16 @@ class Language(Experiment):
         seed: int,
         device: torch.device,
     ) -> None:
+        self._keys = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         choice("text", text, TEXTS)
         self.window, self.batch = whole("window", window, 1), whole("batch", batch, 1)
         self.patience = patience
         self.steps = max(whole("characters", characters, 1) // (window * batch), 1)
-        whole("width", width, 1)
-        number("lr", lr, above=0.0)
+        check_training(width, lr, clip)
         for key, least, value in (("validation", 2, validation), ("patience", 1, patience)):
             if value is not None:
                 whole(key, value, least)
-        if clip is not None:
-            number("clip", clip, above=0.0)
-        self._arguments: dict[str, Any] = {
-            "text": text, "window": window, "width": width, "batch": batch, "lr": lr, "clip": clip,
-            "autocast": autocast, "validation": validation, "patience": patience,
-            "characters": characters, "seed": seed, "device": device,
-        }  # fmt: skip
-        self.method, self.device = dict(method), device
+        self.device = device
         self.text = load_ptb("characters") if text == "ptb" else made_up_text()
         length = len(self.text.train) // batch
         if window + 1 > length:
@@ -195,9 +188,7 @@ class Language(Experiment):
         return {"test_bits": bits}
 
     def baseline(self) -> Language:
-        plain = {**self.method, "name": "bptt", "utility": "none", "context": "none",
-                 "auxiliary": False, "returns": 0.0}  # fmt: skip
-        return Language(method=plain, **self._arguments)
+        return Language(**self._keys | {"method": truncated(self._keys["method"])})
 
     def moving(self) -> dict[str, Tensor]:
         return self.learner.moving()

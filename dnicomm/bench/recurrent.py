@@ -35,6 +35,24 @@ METHOD_KEYS = (
 )  # fmt: skip
 
 
+def truncated(method: Mapping[str, Any]) -> dict[str, Any]:
+    """The method that differs from ``method`` in having no synthetic gradient: plain BPTT."""
+    nothing = {"utility": "none", "context": "none", "auxiliary": False, "returns": 0.0}
+    return {**method, "name": "bptt", **nothing}
+
+
+def check_training(width: int, lr: float, clip: float | None) -> None:
+    """The ranges of what every recurrent experiment has, before its data is loaded.
+
+    Raises:
+        UserError: if one is not allowed.
+    """
+    whole("width", width, 1)
+    number("lr", lr, above=0.0)
+    if clip is not None:
+        number("clip", clip, above=0.0)
+
+
 class RecurrentLearner:
     """An LSTM with a readout, its interface and its optimisers.
 

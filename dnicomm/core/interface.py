@@ -212,6 +212,13 @@ class Interface:
     def _examples(self, h: Tensor) -> int:
         return len(h) if self.reduction == "mean" else 1
 
+    def _found(self, message: Message, target: Tensor | None) -> Tensor:
+        """What the receiver found, per example ``[B, *shape]``; see :meth:`Message.settle`."""
+        gradient = message.tensor.grad if target is None else target
+        if gradient is None:
+            gradient = torch.zeros_like(message.tensor)
+        return gradient.detach() * self._examples(gradient)
+
     def _settle(
         self,
         message: Message,
@@ -226,10 +233,7 @@ class Interface:
             )
         if self.needs_outcome and outcome is None:
             raise ValueError("this utility model predicts outcomes: settle(outcome=[B, W, C])")
-        gradient = message.tensor.grad if target is None else target
-        if gradient is None:
-            gradient = torch.zeros_like(message.tensor)
-        gradient = gradient.detach() * self._examples(gradient)
+        gradient = self._found(message, target)
         cost = gradient.new_zeros(batch)
         if self.needs_cost and loss is not None:
             cost = loss.detach()

@@ -126,10 +126,7 @@ class LeastSquares(Interface):
         outcome: Tensor | None,
     ) -> Tensor:
         tensor, context = message.tensor.detach(), message.context.detach()
-        gradient = message.tensor.grad if target is None else target
-        if gradient is None:
-            gradient = torch.zeros_like(tensor)
-        gradient = gradient.detach() * self._examples(gradient)
+        gradient = self._found(message, target)
         cost = gradient.new_zeros(len(gradient))
         found = self.fit(tensor[None], context[None], Target(gradient[None], cost[None]))
         return (found.gradient[0] - gradient).square().sum(1)
