@@ -1,15 +1,20 @@
-"""Advantage actor-critic agents for environments with rewards (Mnih et al., 2016, section 4)."""
+"""Actor-critic agents for environments with rewards, each with its own network.
+
+A2C (Mnih et al., 2016, section 4) and PPO (Schulman et al., 2017), with and without memory, for
+discrete and continuous actions. A message learns from its receiver's whole loss: policy, value
+and entropy.
+"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dnicomm.agents.reading import reading, reading_size
 from dnicomm.agents.recurrent import GatedCell
-from dnicomm.errors import UserError
 from dnicomm.sim.agent import Agent, AgentSpec, Inbox, Outcome, State, TickOutput
-
-VALUE_WEIGHT = 0.5
+from dnicomm.sim.policy import entropy, log_policy
 
 
 class ActorCritic(Agent):
@@ -21,42 +26,56 @@ class ActorCritic(Agent):
     Args:
         width: units of the hidden layer.
         entropy: weight of the policy's entropy.
-
-    Raises:
-        UserError: if the action space is not discrete.
+        value_weight: weight of the value's error.
+        pool: whether it hears the mean of its inbox only, not who sent.
+        gate: whether it learns when to send and when to stay silent (Singh et al., 2019).
     """
 
-    def __init__(self, spec: AgentSpec, width: int = 64, entropy: float = 0.01) -> None:
+    def __init__(
+        self,
+        spec: AgentSpec,
+        width: int = 64,
+        entropy: float = 0.01,
+        value_weight: float = 0.5,
+        pool: bool = False,
+        gate: bool = False,
+    ) -> None:
         super().__init__(spec)
-        if not spec.discrete and spec.action_size:
-            raise UserError(
-                f"agent: {type(self).__name__} takes discrete actions; this environment asks for "
-                f"{spec.action_size} continuous numbers"
-            )
-        self.entropy = entropy
-        self.body = nn.Sequential(nn.Linear(spec.input_size, width), nn.Tanh())
+        self.entropy, self.value_weight, self.pool = entropy, value_weight, pool
+        self.body = nn.Sequential(nn.Linear(reading_size(spec, pool), width), nn.Tanh())
         self.message = nn.Linear(width, spec.message_size)
         self.policy = nn.Linear(width, spec.action_size)
         self.value = nn.Linear(width, 1)
+        self.gate = nn.Linear(width, 1) if gate else None
+        # of a continuous action; the same in all situations
+        self.log_std = None if spec.discrete else nn.Parameter(torch.zeros(spec.action_size))
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
-        h = self.body(torch.cat([observation.flatten(1), inbox.flat()], -1))
-        return self.heads(h, state)
+        return self.heads(self.body(reading(observation, inbox, self.pool)), state)
 
     def heads(self, h: Tensor, state: State) -> TickOutput:
-        """Action, message and value of a hidden activation ``[B, width]``."""
-        return TickOutput(self.policy(h), self.message(h), state, self.value(h).squeeze(-1))
+        """Action, message, value and gate of a hidden activation ``[B, width]``."""
+        action = self.policy(h)
+        return TickOutput(
+            action,
+            self.message(h),
+            state,
+            self.value(h).squeeze(-1),
+            None if self.log_std is None else self.log_std.expand_as(action),
+            None if self.gate is None else self.gate(h).squeeze(-1),
+        )
 
     def loss(self, output: TickOutput, outcome: Outcome) -> Tensor:
         assert output.value is not None
-        error = outcome.returns - output.value  # [B]
-        loss = VALUE_WEIGHT * error.square()
-        if output.action.shape[-1]:
-            log_policy = output.action.log_softmax(-1)
-            taken = log_policy.gather(-1, outcome.action[:, None]).squeeze(-1)
-            entropy = -(log_policy.exp() * log_policy).sum(-1)
-            loss = loss - taken * error.detach() - self.entropy * entropy
-        return loss
+        discrete = self.spec.discrete
+        likely = log_policy(output, discrete, outcome.action, outcome.spoke)  # [B]
+        policy = self.policy_loss(likely, outcome)
+        value = self.value_weight * F.mse_loss(output.value, outcome.returns, reduction="none")
+        return policy + value - self.entropy * entropy(output, discrete)
+
+    def policy_loss(self, likely: Tensor, outcome: Outcome) -> Tensor:
+        """``[B]``, from the log-probability ``[B]`` of what was done, now."""
+        return -likely * outcome.advantage
 
 
 class RecurrentActorCritic(ActorCritic):
@@ -64,11 +83,19 @@ class RecurrentActorCritic(ActorCritic):
 
     Args:
         width: units of the hidden layer and of the state.
-        entropy: weight of the policy's entropy.
+        entropy, value_weight, pool, gate: as of :class:`ActorCritic`.
     """
 
-    def __init__(self, spec: AgentSpec, width: int = 64, entropy: float = 0.01) -> None:
-        super().__init__(spec, width, entropy)
+    def __init__(
+        self,
+        spec: AgentSpec,
+        width: int = 64,
+        entropy: float = 0.01,
+        value_weight: float = 0.5,
+        pool: bool = False,
+        gate: bool = False,
+    ) -> None:
+        super().__init__(spec, width, entropy, value_weight, pool, gate)
         self.width = width
         self.cell = GatedCell(width, width)
 
@@ -76,6 +103,65 @@ class RecurrentActorCritic(ActorCritic):
         return torch.zeros(num_worlds, self.width)
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
-        x = self.body(torch.cat([observation.flatten(1), inbox.flat()], -1))
-        h = self.cell(x, state)
+        h = self.cell(self.body(reading(observation, inbox, self.pool)), state)
         return self.heads(h, h)
+
+
+class _Proximal(ActorCritic):
+    """The clipped loss, and several steps on each window."""
+
+    normalises_advantages = True
+    clip: float
+
+    def policy_loss(self, likely: Tensor, outcome: Outcome) -> Tensor:
+        ratio = (likely - outcome.log_policy).exp()
+        clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+        return -torch.minimum(ratio * outcome.advantage, clipped * outcome.advantage)
+
+
+class PPO(_Proximal):
+    """Proximal policy optimisation: several clipped steps on each window.
+
+    Args:
+        width: units of the hidden layer.
+        epochs: steps on each window; messages keep the gradient of the first.
+        clip: how far from 1 the ratio of new and old probability may be of use.
+        entropy, value_weight, pool, gate: as of :class:`ActorCritic`.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        width: int = 64,
+        epochs: int = 4,
+        clip: float = 0.2,
+        entropy: float = 0.01,
+        value_weight: float = 0.5,
+        pool: bool = False,
+        gate: bool = False,
+    ) -> None:
+        super().__init__(spec, width, entropy, value_weight, pool, gate)
+        self.epochs, self.clip = epochs, clip
+
+
+class RecurrentPPO(_Proximal, RecurrentActorCritic):
+    """The same with a gated recurrent unit; ticks are computed again from the window's start.
+
+    Args:
+        width: units of the hidden layer and of the state.
+        epochs, clip, entropy, value_weight, pool, gate: as of :class:`PPO`.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        width: int = 64,
+        epochs: int = 4,
+        clip: float = 0.2,
+        entropy: float = 0.01,
+        value_weight: float = 0.5,
+        pool: bool = False,
+        gate: bool = False,
+    ) -> None:
+        super().__init__(spec, width, entropy, value_weight, pool, gate)
+        self.epochs, self.clip = epochs, clip

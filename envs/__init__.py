@@ -11,22 +11,53 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dnicomm.envs.action_hold import clocked_parallel
+    from dnicomm.envs.channel_wrapper import channelled
     from dnicomm.envs.clock_wrapper import clocked
     from dnicomm.envs.counting import Counting
     from dnicomm.envs.exposed import ExposedEnv
     from dnicomm.envs.foreign import GymEnv, PettingZooEnv
+    from dnicomm.envs.predator_prey import PredatorPrey
+    from dnicomm.envs.reference import Reference
     from dnicomm.envs.relay import Relay
+    from dnicomm.envs.speaker_listener import SpeakerListener
+    from dnicomm.envs.steering import Steering
+    from dnicomm.envs.switch import Switch
+    from dnicomm.envs.traffic import Traffic
 
 _HOMES = {
     "Counting": "counting",
     "ExposedEnv": "exposed",
     "GymEnv": "foreign",
     "PettingZooEnv": "foreign",
+    "PredatorPrey": "predator_prey",
+    "Reference": "reference",
     "Relay": "relay",
+    "SpeakerListener": "speaker_listener",
+    "Steering": "steering",
+    "Switch": "switch",
+    "Traffic": "traffic",
+    "channelled": "channel_wrapper",
     "clocked": "clock_wrapper",
+    "clocked_parallel": "action_hold",
 }
 
-__all__ = ["Counting", "ExposedEnv", "GymEnv", "PettingZooEnv", "Relay", "clocked"]
+__all__ = [
+    "Counting",
+    "ExposedEnv",
+    "GymEnv",
+    "PettingZooEnv",
+    "PredatorPrey",
+    "Reference",
+    "Relay",
+    "SpeakerListener",
+    "Steering",
+    "Switch",
+    "Traffic",
+    "channelled",
+    "clocked",
+    "clocked_parallel",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
-import numpy as np
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from dnicomm.errors import UserError, nearest
+from dnicomm.envs.tick_times import TickTimes
+from dnicomm.errors import UserError
 from dnicomm.sim.clock import Clock
 
 _LONGEST_SILENCE = 100_000  # world time without any further tick before a world counts as endless
@@ -56,18 +54,6 @@ def clocked(
     return OrderEnforcingWrapper(ClockedEnv(parallel_env, clocks, idle_action))
 
 
-@dataclass
-class _Timer:
-    """Where one agent stands in time."""
-
-    clock: Clock
-    rng: np.random.Generator
-    born: int  # world time of its first appearance, which is time 0 of its clock
-    last: int  # its last tick, or its birth
-    due: float  # its next tick; inf: none
-    ticks: int = 0
-
-
 class ClockedEnv(AECEnv):
     """What :func:`clocked` returns, without PettingZoo's checks of the order of calls."""
 
@@ -77,26 +63,15 @@ class ClockedEnv(AECEnv):
         super().__init__()
         self.env = env
         self.metadata = {**getattr(env, "metadata", {}), "is_parallelizable": False}
-        self._clocks = clocks
-        self._idle_action = idle_action
-        self._seed = np.random.SeedSequence()
-        self._episode = 0
         if hasattr(env, "possible_agents"):
             self.possible_agents = list(env.possible_agents)
-            self._check_names("clocks", clocks)
-            self._check_names("idle_action", idle_action)
-            for agent in self.possible_agents:
-                if self._clock(agent).first(np.random.default_rng(0)) != 0:
-                    self._idle(agent)
+        self._timers = TickTimes(env, clocks, idle_action)
 
     # -- the two calls that move time ----------------------------------------------------------
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Begin an episode; see :func:`clocked` for what ``seed`` sets."""
-        if seed is None:
-            self._episode += 1
-        else:
-            self._seed, self._episode = np.random.SeedSequence(seed), 0
+        self._timers.begin(seed)
         observations, infos = self.env.reset(seed=seed, options=options)
         self.time = 0
         self.agents: list[Any] = []
@@ -104,8 +79,6 @@ class ClockedEnv(AECEnv):
         self._cumulative_rewards: dict[Any, float] = {}
         self.terminations: dict[Any, bool] = {}
         self.truncations: dict[Any, bool] = {}
-        self._timers: dict[Any, _Timer] = {}
-        self._actions: dict[Any, Any] = {}
         self._observations = dict(observations)
         self._env_infos = dict(infos)
         for agent in self.env.agents:
@@ -123,12 +96,7 @@ class ClockedEnv(AECEnv):
         else:
             self._clear_rewards()
             self._cumulative_rewards[agent] = 0
-            self._actions[agent] = action
-            timer = self._timers[agent]
-            gone_by = timer.clock.next(self.time - timer.born, timer.rng)
-            timer.due = math.inf if gone_by is None else timer.born + gone_by
-            timer.last = self.time
-            timer.ticks += 1
+            self._timers[agent].tick(self.time, action)
         for agent in self.agents:
             self.rewards[agent] += self._early.pop(agent, 0.0)
         self._advance()
@@ -151,19 +119,14 @@ class ClockedEnv(AECEnv):
                 )
             self._step_world()
         self.infos = {
-            agent: {
-                **self._env_infos.get(agent, {}),
-                "time": self.time,
-                "elapsed": self.time - self._timers[agent].last,
-                "ticks": self._timers[agent].ticks,
-            }
+            agent: {**self._env_infos.get(agent, {}), **self._timers[agent].told(self.time)}
             for agent in self.agents
         }
 
     def _step_world(self) -> None:
         """One unit of world time under the actions that hold."""
         observations, rewards, terminations, truncations, self._env_infos = self.env.step(
-            {agent: self._actions[agent] for agent in self.env.agents}
+            {agent: self._timers[agent].action for agent in self.env.agents}
         )
         self.time += 1
         self._observations.update(observations)
@@ -179,57 +142,12 @@ class ClockedEnv(AECEnv):
 
     def _add(self, agent: Any) -> None:
         """Take in an agent that the world shows for the first time."""
-        clock = self._clock(agent)
-        key = (self._episode, *str(agent).encode())
-        rng = np.random.default_rng(np.random.SeedSequence(self._seed.entropy, spawn_key=key))
-        first = clock.first(rng)
-        if first != 0:
-            self._actions[agent] = self._idle(agent)
-        due = math.inf if first is None else self.time + first
-        self._timers[agent] = _Timer(clock, rng, born=self.time, last=self.time, due=due)
+        self._timers.add(agent, self.time)
         self.agents.append(agent)
         self.rewards[agent] = 0
         self._cumulative_rewards[agent] = 0
         self.terminations[agent] = False
         self.truncations[agent] = False
-
-    # -- what the user gave --------------------------------------------------------------------
-
-    def _check_names(self, argument: str, by_agent: Any) -> None:
-        for name in by_agent if isinstance(by_agent, Mapping) else ():
-            if name not in self.possible_agents:
-                hint = nearest(str(name), map(str, self.possible_agents))
-                raise UserError(f"{argument}: unknown agent {name!r}.{hint}")
-
-    def _clock(self, agent: Any) -> Clock:
-        clock = self._clocks
-        if isinstance(clock, Mapping):
-            if agent not in clock:
-                hint = nearest(str(agent), map(str, clock))
-                raise UserError(f"clocks: no clock for agent {agent!r}.{hint}")
-            clock = clock[agent]
-        if not isinstance(clock, Clock):
-            raise UserError(f"clocks: {clock!r} for agent {agent!r} is not a Clock")
-        return clock
-
-    def _idle(self, agent: Any) -> Any:
-        action = self._idle_action
-        if isinstance(action, Mapping):
-            action = action.get(agent)
-        space = self.action_space(agent)
-        if action is None:
-            raise UserError(
-                f"idle_action: agent {agent!r} does not tick at its time 0 and needs one until "
-                f"its first tick, from {space}"
-            )
-        if isinstance(space, gymnasium.spaces.Box):
-            with contextlib.suppress(TypeError, ValueError):  # else it is no action, as said below
-                action = np.asarray(action, dtype=space.dtype)
-        if not space.contains(action):
-            raise UserError(
-                f"idle_action={action!r}: not an action of agent {agent!r}; allowed: {space}"
-            )
-        return action
 
     # -- passed through ------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
+from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from dnicomm.envs.lookup import describe
@@ -16,7 +18,8 @@ from dnicomm.errors import UserError
 class Copy(abc.ABC):
     """One environment, driven by whole units of world time.
 
-    ``observations`` holds the latest of each agent, ``live`` the agents that have not ended.
+    ``observations`` and ``infos`` hold the latest of each agent, ``live`` the agents that have not
+    ended.
     """
 
     def __init__(self, env: Any, where: str) -> None:
@@ -29,6 +32,7 @@ class Copy(abc.ABC):
                 f"{where} has no possible_agents; agents must be known before an episode begins"
             ) from None
         self.observations: dict[Any, Any] = {}
+        self.infos: Mapping[Any, Any] = {}
         self.live: list[Any] = []
 
     def reset(self, seed: int) -> None:
@@ -42,6 +46,32 @@ class Copy(abc.ABC):
             when += f", {next(iter(actions))} acting"
         rewards: Mapping[Any, Any] = self._guard(when, lambda: self._step(actions))
         return rewards
+
+    def allowed(self, agent: Any) -> NDArray[np.int64] | None:
+        """Which of its discrete actions an agent may take now; None: the environment says nothing.
+
+        It says so by an ``action_mask`` in the agent's observation or info.
+        """
+        for told in (self.observations.get(agent), self.infos.get(agent)):
+            if isinstance(told, Mapping) and told.get("action_mask") is not None:
+                return np.flatnonzero(told["action_mask"])
+        return None
+
+    def spaces(self, agent: Any, method: str) -> gymnasium.Space:
+        """An agent's space, as ``observation_space`` or ``action_space`` gives it."""
+        space: Any = self._guard(
+            f"in {method}({agent!r})", lambda: getattr(self.env, method)(agent)
+        )
+        if not isinstance(space, gymnasium.Space):
+            raise UserError(
+                f"{self.where}: {method}({agent!r}) is a {type(space).__name__}; it must be a "
+                "space of Gymnasium's"
+            )
+        return space
+
+    def state(self, when: str) -> Any:
+        """The environment's own state."""
+        return self._guard(when, lambda: self.env.state())
 
     @abc.abstractmethod
     def acting(self) -> Sequence[Any]:
@@ -73,12 +103,12 @@ class ParallelCopy(Copy):
     """A parallel environment: everybody who is there acts at each step."""
 
     def _reset(self, seed: int) -> None:
-        observations, _ = self.env.reset(seed=seed)
+        observations, self.infos = self.env.reset(seed=seed)
         self.observations.update(observations)
         self.live = list(self.env.agents)
 
     def _step(self, actions: dict[Any, Any]) -> Mapping[Any, Any]:
-        observations, rewards, terminations, truncations, _ = self.env.step(actions)
+        observations, rewards, terminations, truncations, self.infos = self.env.step(actions)
         self.observations.update(observations)
         over = {*_true(terminations), *_true(truncations)}
         self.live = [agent for agent in self.env.agents if agent not in over]
@@ -113,7 +143,7 @@ class TurnsCopy(Copy):
             if not (self.env.terminations[agent] or self.env.truncations[agent]):
                 break
             self.env.step(None)
-        self.live = list(self.env.agents)
+        self.live, self.infos = list(self.env.agents), self.env.infos
 
     def acting(self) -> Sequence[Any]:
         return [self.env.agent_selection] if self.live else []

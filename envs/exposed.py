@@ -36,7 +36,8 @@ class ExposedEnv(ParallelEnv):
     - An agent without actions has the one action 0.
     - Rewards are the world's own; in a world of labels, 1 for each right answer of an agent that
       is due.
-    - ``state()`` is all observations and then the causal facts that utility models may see.
+    - ``state()`` is all observations and then the causal facts that utility models may see; the
+      fact ``state`` alone, where there is one.
     - Messages are no part of it: they travel by the simulator's channels, or by somebody else's.
 
     Args:
@@ -80,6 +81,8 @@ class ExposedEnv(ParallelEnv):
         self._done = {a: _action_space(s) for a, s in self._spaces.items()}
         facts = self.world.context_fields
         self._facts = [fact for fact, field in facts.items() if field.kind == "causal"]
+        if "state" in self._facts:  # it holds the others
+            self._facts = ["state"]
         lows = [space.low.ravel() for space in self._seen.values()]
         highs = [space.high.ravel() for space in self._seen.values()]
         lows += [np.full(facts[fact].size, min(bounds[0], 0), np.float32) for fact in self._facts]
@@ -136,7 +139,8 @@ class ExposedEnv(ParallelEnv):
             rewards = dict(zip(self.possible_agents, own[:, 0].tolist(), strict=True))
         self.time += 1
         ended = self.world.ended()
-        over = self.time >= self._length or (ended is not None and bool(ended[0]))
+        true_end = ended is None or bool(ended[0])  # else at the horizon it is cut off
+        over = self.time >= self._length or (ended is not None and true_end)
         agents = self.agents
         if over:
             self.agents = []
@@ -144,8 +148,8 @@ class ExposedEnv(ParallelEnv):
         return (
             dict(self._observations),
             rewards,
-            dict.fromkeys(agents, over),
-            dict.fromkeys(agents, False),
+            dict.fromkeys(agents, over and true_end),
+            dict.fromkeys(agents, over and not true_end),
             dict(self._infos),
         )
 

@@ -120,10 +120,11 @@ class GymEnv(Env):
 class ForeignWorld(World):
     """Copies of one environment, stepped one after the other.
 
-    Observations are the latest an agent had, zeros before its first; ``Discrete`` ones are one-hot,
-    images (``uint8``) scaled to [0, 1] by the bounds of their space. Before its first action an
-    agent does number 0 of its ``Discrete`` actions, or zeros clipped to the bounds of its ``Box``;
-    continuous actions are clipped to the bounds.
+    Observations are the latest an agent had, zeros before its first; :mod:`dnicomm.envs.spaces`
+    says what becomes of their spaces and of those of actions. Before its first action an agent does
+    number 0 of its discrete actions, or zeros clipped to the bounds of its ``Box``; continuous
+    actions are clipped to the bounds. Where the environment has an ``action_mask``, an action that
+    it forbids stands for the next one that is allowed.
 
     Args:
         copies: one a world.
@@ -131,8 +132,9 @@ class ForeignWorld(World):
         device: where tensors are made; the environments themselves run on the CPU.
 
     Raises:
-        UserError: an agent's space is of a kind that does not fit; at reset and step, whatever the
-            environment raises; at step, a reward that is not a finite number.
+        UserError: an agent's space is of a kind that does not fit; later, whatever the environment
+            raises, and numbers that are not finite or outside of their spaces. Names the agent and
+            the world time.
     """
 
     early_end = True
@@ -146,11 +148,13 @@ class ForeignWorld(World):
         self._ids = copies[0].possible_agents  # what the environment calls its agents
         self._index = {agent: index for index, agent in enumerate(self._ids)}
         self.agents = tuple(str(agent) for agent in self._ids)
-        env = copies[0].env
+        if not self.agents:
+            raise UserError(f"{copies[0].where} has no agents: its possible_agents is empty")
+        spaces_of = copies[0].spaces
         self._observations = [
-            Encoder(env.observation_space(a), f"observation of {a}") for a in self._ids
+            Encoder(spaces_of(a, "observation_space"), f"observation of {a}") for a in self._ids
         ]
-        self._actions = [ActionSpace(env.action_space(a), str(a)) for a in self._ids]
+        self._actions = [ActionSpace(spaces_of(a, "action_space"), str(a)) for a in self._ids]
         self._begin()
         self._find_state()
 
@@ -176,11 +180,12 @@ class ForeignWorld(World):
             for i in agents
         ]
         batch = np.array(rows, dtype=np.float32)  # [n, B, *observation_shape]
-        if np.isnan(batch).any():
-            number = int(np.argwhere(np.isnan(batch))[0][0])
+        wrong = ~np.isfinite(batch)
+        if wrong.any():
+            place = tuple(np.argwhere(wrong)[0])
             raise UserError(
-                f"observation of {self.agents[agents[number]]} at world time {self._time} "
-                "has a NaN in it"
+                f"observation of {self.agents[agents[place[0]]]} at world time {self._time} "
+                f"has {batch[place]} in it: must be finite numbers"
             )
         return torch.from_numpy(batch).to(self.device)
 
@@ -198,7 +203,8 @@ class ForeignWorld(World):
             actions = {}
             for agent in copy.acting():
                 index = self._index[agent]
-                actions[agent] = self._actions[index].native(self._held[index][world])
+                held = self._actions[index].allowed(self._held[index][world], copy.allowed(agent))
+                actions[agent] = self._actions[index].native(held)
             when = f"at world time {self._time}"
             for agent, reward in copy.step(actions, when).items():
                 if agent in self._index:
@@ -256,7 +262,7 @@ class ForeignWorld(World):
             raise KeyError(field)
         for row, copy in zip(self._states, self._copies, strict=True):
             if copy.live:  # in a world that has ended, the last state asked for stays
-                row[:] = self._state(copy.env.state()).ravel()
+                row[:] = self._state(copy.state(f"in state() at world time {self._time}")).ravel()
         return torch.from_numpy(self._states.copy()).to(self.device)
 
 

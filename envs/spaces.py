@@ -12,60 +12,123 @@ from numpy.typing import NDArray
 
 from dnicomm.errors import UserError
 
+MOST_JOINT_ACTIONS = 1024  # combinations of several discrete choices that are one choice here
+
 
 class Encoder:
-    """Turns observations of one space into float32 arrays of ``shape``."""
+    """Turns observations of one space into float32 arrays of ``shape``.
+
+    A ``Box`` keeps its shape (pictures of ``uint8`` are scaled to [0, 1] by their bounds),
+    ``MultiBinary`` too; ``Discrete`` and ``MultiDiscrete`` become one-hot; ``Dict`` and ``Tuple``
+    one vector of their parts, a ``Dict`` in the order of its keys.
+
+    Args:
+        space: of the observations.
+        what: what messages call them, ``observation of agent_0``.
+
+    Raises:
+        UserError: the space has no fixed number of numbers (``Text``, ``Sequence``, ``Graph``, …).
+    """
 
     def __init__(self, space: gymnasium.Space, what: str) -> None:
-        self._space = space
-        self._what = what
+        self._space, self._what = space, what
+        self._parts: dict[Any, Encoder] = {}
+        self.shape: tuple[int, ...]
         if isinstance(space, spaces.Discrete):
-            self.shape: tuple[int, ...] = (int(space.n),)
+            self.shape = (int(space.n),)
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.shape = (int(space.nvec.sum()),)
         elif isinstance(space, spaces.Box | spaces.MultiBinary):
             self.shape = tuple(space.shape) or (1,)
+        elif isinstance(space, spaces.Dict | spaces.Tuple):
+            named = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space)
+            self._parts = {key: Encoder(part, f"{what}, {key!r}") for key, part in named}
+            self.shape = (sum(math.prod(part.shape) for part in self._parts.values()),)
         else:
             raise UserError(
-                f"{what}: {space} does not fit; allowed: Box, Discrete and MultiBinary. Wrap the "
-                "environment in something that flattens it"
+                f"{what}: {space} does not fit; allowed: Box, Discrete, MultiDiscrete, "
+                "MultiBinary, and Dict and Tuple of these. Wrap the environment in something that "
+                "turns it into one of them"
             )
 
     def __call__(self, value: Any) -> NDArray[np.float32]:
-        """One observation; None, where there has been none yet, gives zeros."""
+        """One observation; None, where there has been none yet, gives zeros.
+
+        Raises:
+            UserError: it does not lie in the space.
+        """
         if value is None:
             return np.zeros(self.shape, dtype=np.float32)
-        if isinstance(self._space, spaces.Discrete):
-            one_hot = np.zeros(self.shape, dtype=np.float32)
-            one_hot[int(value) - int(self._space.start)] = 1
-            return one_hot
+        try:
+            return self._encode(value)
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+            shown = repr(value)
+            shown = shown if len(shown) < 80 else f"a {type(value).__name__}"
+            raise UserError(f"{self._what} is {shown}; its space says {self._space}") from error
+
+    def _encode(self, value: Any) -> NDArray[np.float32]:
+        space = self._space
+        if self._parts:
+            if len(value) < len(self._parts):
+                raise ValueError(len(value))
+            parts = [part(value[key]).ravel() for key, part in self._parts.items()]
+            return np.concatenate(parts)
+        if isinstance(space, spaces.Discrete):
+            return _one_hot(np.array([value]), np.array([space.start]), np.array([space.n]))
+        if isinstance(space, spaces.MultiDiscrete):
+            given = np.asarray(value)
+            if given.shape != space.shape:
+                raise ValueError(given.shape)
+            return _one_hot(given.ravel(), space.start.ravel(), space.nvec.ravel())
         array = np.asarray(value, dtype=np.float32)
-        if isinstance(self._space, spaces.Box) and self._space.dtype == np.uint8:
-            low, high = self._space.low.astype(np.float32), self._space.high.astype(np.float32)
+        if isinstance(space, spaces.Box) and space.dtype == np.uint8:
+            low, high = space.low.astype(np.float32), space.high.astype(np.float32)
             array = (array - low) / np.maximum(high - low, 1).astype(np.float32)
         if array.size != math.prod(self.shape):
-            raise UserError(
-                f"{self._what} has shape {array.shape}; its space says {self._space.shape}"
-            )
+            raise UserError(f"{self._what} has shape {array.shape}; its space says {space.shape}")
         return array.reshape(self.shape)
 
 
+def _one_hot(
+    values: NDArray[Any], starts: NDArray[Any], sizes: NDArray[Any]
+) -> NDArray[np.float32]:
+    """One choice after another, ``[sum of sizes]``."""
+    index = values.astype(np.int64) - starts
+    if (index != values - starts).any() or (index < 0).any() or (index >= sizes).any():
+        raise ValueError(values)
+    found: NDArray[np.float32] = np.zeros(int(sizes.sum()), dtype=np.float32)
+    found[index + np.cumsum(sizes) - sizes] = 1
+    return found
+
+
 class ActionSpace:
-    """What one agent may do: an index, or a vector of numbers within bounds."""
+    """What one agent may do: an index, or a vector of numbers within bounds.
+
+    Several discrete choices at once (``MultiDiscrete``, ``MultiBinary``, ``Dict`` and ``Tuple`` of
+    such and of ``Discrete``) are one choice among all their combinations, where these are no more
+    than 1024.
+
+    Raises:
+        UserError: the space is another, or has more combinations.
+    """
 
     def __init__(self, space: gymnasium.Space, agent: str) -> None:
         self._space = space
-        self.discrete = isinstance(space, spaces.Discrete)
-        if isinstance(space, spaces.Discrete):
-            self.size = int(space.n)
-        elif (
-            isinstance(space, spaces.Box)
-            and len(space.shape) == 1
-            and np.issubdtype(space.dtype, np.floating)
-        ):
-            self.size = int(space.shape[0])
+        self._choices = _choices(space)
+        self.discrete = self._choices is not None
+        if self._choices is not None:
+            self.size = math.prod(self._choices)
+            if self.size > MOST_JOINT_ACTIONS and not isinstance(space, spaces.Discrete):
+                raise UserError(
+                    f"action of {agent}: {space} has {self.size} combinations; allowed: "
+                    f"{MOST_JOINT_ACTIONS}. Wrap the environment in something that gives fewer"
+                )
+        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+            self.size = math.prod(space.shape)
         else:
             raise UserError(
-                f"action of {agent}: {space} does not fit; allowed: Discrete, and a Box of floats "
-                "with one dimension"
+                f"action of {agent}: {space} does not fit; allowed: Discrete, MultiDiscrete, "
+                "MultiBinary, Dict and Tuple of these, and a Box of floats"
             )
 
     def zeros(self, num_worlds: int) -> NDArray[Any]:
@@ -74,9 +137,55 @@ class ActionSpace:
             return np.zeros(num_worlds, dtype=np.int64)
         return np.zeros((num_worlds, self.size), dtype=np.float32)
 
+    def allowed(self, value: Any, actions: NDArray[np.int64] | None) -> Any:
+        """``value``, or the next of these ``actions`` of a ``Discrete`` space, and after the last
+        the first again. So a forbidden action is another name for an allowed one, which is fair
+        game for a learner; none at all are no mask.
+        """
+        masked = actions is not None and len(actions) and isinstance(self._space, spaces.Discrete)
+        if actions is None or not masked:
+            return value
+        return actions[np.searchsorted(actions, value) % len(actions)]
+
     def native(self, value: Any) -> Any:
         """What the environment's ``step`` takes; a new object, which it may write to."""
-        if isinstance(self._space, spaces.Discrete):
-            return int(self._space.start) + int(value)
-        assert isinstance(self._space, spaces.Box)
-        return np.clip(value, self._space.low, self._space.high).astype(self._space.dtype)
+        if self._choices is not None:
+            digits = [int(n) for n in np.unravel_index(int(value), self._choices)]
+            return _chosen(self._space, digits)
+        box = self._space
+        assert isinstance(box, spaces.Box)
+        return np.clip(value.reshape(box.shape), box.low, box.high).astype(box.dtype)
+
+
+def _choices(space: gymnasium.Space) -> list[int] | None:
+    """How many there are of each of a space's choices; None: it has others than discrete ones."""
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    if isinstance(space, spaces.MultiDiscrete):
+        return [int(n) for n in space.nvec.ravel()]
+    if isinstance(space, spaces.MultiBinary):
+        return [2] * math.prod(space.shape)
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = [_choices(part) for part in _parts(space)]
+        return None if None in parts else [n for part in parts if part for n in part]
+    return None
+
+
+def _chosen(space: gymnasium.Space, digits: list[int]) -> Any:
+    """The element of a space that these choices make; takes them off the list's front."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.start) + digits.pop(0)
+    if isinstance(space, spaces.Dict):
+        return {key: _chosen(part, digits) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_chosen(part, digits) for part in space.spaces)
+    assert isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
+    count = math.prod(space.shape)
+    own, digits[:count] = np.array(digits[:count]).reshape(space.shape), []
+    if isinstance(space, spaces.MultiDiscrete):
+        own = own + space.start
+    return own.astype(space.dtype)
+
+
+def _parts(space: spaces.Dict | spaces.Tuple) -> list[gymnasium.Space]:
+    return list(space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces)

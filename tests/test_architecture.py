@@ -10,13 +10,14 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SIM = {"core", "data", "runs"}
+SIM = {"communication", "core", "data", "runs"}
 PLAYERS = SIM | {"sim"}
 ANYTHING = PLAYERS | {"envs", "agents", "configs", "bench", "distributed", "report", "testing"}
 
 # what each room may import beside itself and dnicomm.errors
 BELOW: dict[str, set[str]] = {
     "errors": set(),
+    "communication": set(),
     "core": set(),
     "data": set(),
     "runs": set(),
@@ -111,6 +112,13 @@ def test_core_computes_on_tensors_and_nothing_else():
         assert not module.packages() & FILES, module.path
         names = {node.id for node in ast.walk(module.tree()) if isinstance(node, ast.Name)}
         assert "open" not in names, module.path
+
+
+def test_communication_is_measured_on_arrays():
+    for module in _of("communication"):
+        third_party = module.packages() - set(sys.stdlib_module_names) - {"dnicomm"}
+        assert third_party <= {"numpy", "scipy", "sklearn"}, module.path
+        assert not module.packages() & FILES, module.path
 
 
 def test_report_draws_without_torch():

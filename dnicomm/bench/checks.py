@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dnicomm.errors import UserError, nearest
 
 
-def unknown(key: str, known: Iterable[str]) -> UserError:
-    """The complaint about a key that there is not."""
-    return UserError(f"{key}: there is no such key.{nearest(key.rpartition('.')[2], known)}")
+def just(where: str, given: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """No other ``keys`` than these, and all of them."""
+    for key in given:
+        if key not in keys:
+            raise UserError(f"{where}.{key}: there is no such key.{nearest(key, keys)}")
+    for key in keys:
+        if key not in given:
+            raise UserError(f"{where}.{key} has to be given (keys: {', '.join(keys)})")
 
 
 def choice(key: str, value: Any, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dnicomm.bench.checks import choice, flag, number, sizes, unknown, whole
+from dnicomm.bench.checks import choice, flag, just, number, sizes, whole
 from dnicomm.core import (
     Adam,
     CriticUtility,
@@ -48,12 +48,7 @@ class Method:
             raise UserError("method.name is missing: what the method is called in tables")
         self.name = str(method["name"])
         keys = ("name",) if self.name in WITHOUT else KEYS
-        for key in method:
-            if key not in keys:
-                raise unknown(f"method.{key}", keys)
-        for key in keys:
-            if key not in method:
-                raise UserError(f"method.{key} is missing: method={self.name} needs it")
+        just("method", method, keys)
         self.decoupled = self.name not in WITHOUT
         if not self.decoupled:
             return
@@ -94,12 +89,7 @@ def synthetic_input(
     Raises:
         UserError: if a key is missing or unknown, or a value is not allowed.
     """
-    for key in keys:
-        if key not in INPUT_KEYS:
-            raise unknown(f"inputs.{key}", INPUT_KEYS)
-    for key in INPUT_KEYS:
-        if key not in keys:
-            raise UserError(f"inputs.{key} is missing")
+    just("inputs", keys, INPUT_KEYS)
     model = SyntheticInput(input_size, output_size, hidden=sizes("inputs.hidden", keys["hidden"]))
     optimizer = Adam(number("inputs.lr", keys["lr"], above=0), decay=decay)
     return Interface(model, optimizer, reduction="sum")

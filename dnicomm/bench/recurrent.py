@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dnicomm.bench.checks import choice, flag, number, sizes, unknown, whole
+from dnicomm.bench.checks import choice, flag, just, number, sizes, whole
 from dnicomm.bench.keeping import load_module, load_optimizer, module_tensors, optimizer_tensors
 from dnicomm.core import (
     Adam,
@@ -261,12 +261,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _check(method: Mapping[str, Any], window: int) -> int:
     """The method's keys and their ranges; the horizon."""
-    for key in method:
-        if key not in METHOD_KEYS:
-            raise unknown(f"method.{key}", METHOD_KEYS)
-    for key in METHOD_KEYS:
-        if key not in method:
-            raise UserError(f"method.{key} has to be given")
+    just("method", method, METHOD_KEYS)
     kind = choice("method.utility", method["utility"], UTILITIES)
     context = choice("method.context", method["context"], CONTEXTS)
     sizes("method.hidden", method["hidden"])

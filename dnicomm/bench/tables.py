@@ -60,6 +60,7 @@ LAYOUTS: Mapping[str, Layout] = {
         more={"best_valid_bits": "validation bits"},
     ),
     "two_networks": Layout("accuracy", "accuracy of B", 3, ("block",), more=_NETWORKS),
+    "clocks": Layout(None, None, 3, ("world", "clock", "rate", "delay", "drop"), "method.name"),
 }  # fmt: skip
 # method first; as they are shown
 HEADINGS = {"method.name": "method", "window": "T", "block": "T"}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dnicomm.agents import Recurrent
-from dnicomm.bench.checks import choice, flag, number, sizes, unknown, whole
+from dnicomm.bench.checks import choice, flag, just, number, sizes, whole
 from dnicomm.bench.experiment import Experiment
 from dnicomm.core import (
     Adam,
@@ -237,12 +237,7 @@ def _utility(method: Mapping[str, Any]) -> UtilitySettings | None:
     """The utility model of B, checked."""
     kind = choice("method.utility", method.get("utility"), ("none", *UTILITIES))
     known = (*BASIC_KEYS, *OWN_KEYS[kind])
-    for key in method:
-        if key not in known:
-            raise unknown(f"method.{key}", known)
-    for key in known:
-        if key not in method:
-            raise UserError(f"method.{key}: is missing (keys: {', '.join(known)})")
+    just("method", method, known)
     if kind == "none":
         return None
     context = method["context"]

@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,15 +36,22 @@ from dnicomm.sim import (
     Channel,
     Env,
     Evaluation,
+    GumbelSymbol,
     Inbox,
+    MessageEncoder,
     Override,
+    RegulariseDiscretise,
     Simulation,
     Topology,
     UtilitySettings,
 )
 from dnicomm.sim.random import generator, torch_seed
-from dnicomm.sim.simulation import AgentFactory
+from dnicomm.sim.records import AgentFactory
 
+ENCODERS: dict[str, Callable[[], MessageEncoder]] = {
+    "gumbel": GumbelSymbol,
+    "dru": RegulariseDiscretise,
+}
 OWN = ("clock", "optimizer", "window")  # keys of agents.<name> that are no option of the agent
 SIZES = ("message_size", "context_size", "num_classes")  # what a utility model is told
 
@@ -68,7 +75,7 @@ def build(config: Section) -> Simulation:
     probe.reset(0, generator(0, "probe"))
     agents = {name: _split(own) for name, own in config["agents"].items()}
     apart = {name: rest for name, (_, rest) in agents.items()}
-    evaluation = config["eval"]
+    evaluation, discrete = config["eval"], config["message"]["discrete"]
     simulation = Simulation(
         env=env,
         agent=_agent("agent", config["agent"]),
@@ -78,6 +85,8 @@ def build(config: Section) -> Simulation:
         topology=made_if_any("topology", config["topology"], Topology),
         message_size=config["message"]["size"],
         normalise=config["message"]["normalise"],
+        discrete=None if discrete is None else ENCODERS[discrete](),
+        share_parameters=config["share_parameters"],
         utility=_utility(config["utility"]),
         feedback=config["feedback"],
         feedback_share=config["feedback_share"],
@@ -86,6 +95,7 @@ def build(config: Section) -> Simulation:
         window=config["window"],
         exact_window=config["exact_window"],
         gamma=config["gamma"],
+        gae_lambda=config["gae_lambda"],
         num_worlds=config["num_worlds"],
         evaluation=Evaluation(
             evaluation["every"], evaluation["episodes"], evaluation["num_worlds"]

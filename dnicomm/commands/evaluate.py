@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,16 +23,31 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--num-worlds", type=at_least_one, help="side by side in each; default: as configured"
     )
+    parser.add_argument(
+        "--metrics", metavar="LIST", type=_names, default=["all"],
+        help="of communication: all (default), none, or some of use,signalling,structure,"
+        "listening,ablation",
+    )  # fmt: skip
+    parser.add_argument(
+        "--channels", metavar="LIST", type=_names,
+        help="whose communication to measure, as 'a->b,b->c'; default: the first eight",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     given = parser.parse_args(arguments)
     run = open_run(given.run)
 
     from dnicomm.commands.table import screen
-    from dnicomm.commands.work import kind_of
+    from dnicomm.commands.work import Wanted, kind_of
 
     if "bench" in run.config and (given.episodes or given.num_worlds):
         raise UserError(
             f"{run.path} is a run of dnicomm bench {run.config['bench']}, which takes neither "
             "--episodes nor --num-worlds"
+        )
+    if "bench" in run.config and (given.metrics != ["all"] or given.channels):
+        raise UserError(
+            f"{run.path} is a run of dnicomm bench {run.config['bench']}, which takes neither "
+            "--metrics nor --channels"
         )
     config = dict(run.config)
     if given.num_worlds is not None and isinstance(config.get("eval"), dict):
@@ -39,5 +55,16 @@ def main(arguments: Sequence[str]) -> int:
     checkpoint = last_checkpoint(run)
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint yet; go on with: dnicomm resume {run.path}")
-    kind_of(config)(config).test(checkpoint, given.episodes, screen())
+    kind = kind_of(config)
+    metrics = {"all": None, "none": []}.get(",".join(given.metrics), given.metrics)
+    found = kind(config).test(checkpoint, Wanted(given.episodes, metrics, given.channels))
+    if given.json:
+        print(json.dumps(found, allow_nan=False, indent=2))
+    else:
+        kind.show_test(screen(), found)
     return 0
+
+
+def _names(text: str) -> list[str]:
+    """A list separated by commas."""
+    return [name.strip() for name in text.split(",")]

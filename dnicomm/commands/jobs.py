@@ -26,7 +26,8 @@ def run_job(
         number: of this job in a sweep; None: there is one job.
 
     Raises:
-        UserError: if the configuration or a plug-in is wrong; then no run is left behind.
+        UserError: if the configuration or a plug-in is wrong; then no run is left behind, unless it
+            had been evaluated already.
     """
     console = screen()
     if (folder / "config.yaml").exists():
@@ -41,8 +42,12 @@ def run_job(
     try:
         with alone(folder):
             summary = work.carry_on(run, console)
-    except Exception:
+    except Exception as error:
         discard(folder)
+        if isinstance(error, UserError) and (folder / "config.yaml").exists():
+            path = quoted(folder)
+            kept = f"Up to its last evaluation the run is kept: dnicomm resume {path}"
+            raise UserError(f"{str(error).rstrip('.')}. {kept}") from error
         raise
     if number is None:
         kind.conclude(console, folder, summary, run.config)

@@ -13,12 +13,19 @@ from dnicomm.errors import UserError, nearest
 from dnicomm.sim.feedback import MODES
 
 Check = Callable[[str, Any], Any]
+DISCRETE = ("gumbel", "dru")  # what may stand for message.discrete
 
 
 def _feedback(where: str, value: Any) -> str:
     if value not in MODES:
         raise UserError(f"{where}={value}: no such feedback.{nearest(str(value), MODES)}")
     return str(value)
+
+
+def _discrete(where: str, value: Any) -> str | None:
+    if value is not None and value not in DISCRETE:
+        raise refusal(where, value, f"{', '.join(DISCRETE)} or null")
+    return None if value is None else str(value)
 
 
 def check_threads(where: str, value: Any) -> int:
@@ -54,13 +61,15 @@ _positive = partial(whole, least=1)
 CHECKS: dict[str, Check] = {
     **{group: _group for group in GROUPS if group != "recipe"},
     "agents": _agents,
-    "message": partial(section, {"size": _positive, "normalise": flag}),
+    "message": partial(section, {"size": _positive, "normalise": flag, "discrete": _discrete}),
+    "share_parameters": flag,
     "feedback": _feedback,
     "feedback_share": partial(number, high=1.0),
     "gradient_scale": number,
     "window": _optional,
     "exact_window": _optional,
     "gamma": partial(number, high=1.0),
+    "gae_lambda": partial(number, high=1.0),
     "num_worlds": _positive,
     "steps": _positive,
     "eval": partial(section, {"every": _positive, "episodes": _positive, "num_worlds": _optional}),

@@ -35,11 +35,15 @@ def _betas(where: str, values: Any) -> None:
 _RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "width": partial(whole, least=1),
     "entropy": number,
+    "value_weight": number,
+    "epochs": partial(whole, least=1),
     "hidden": partial(_each, partial(whole, least=1), "a list of whole numbers of at least 1"),
     "sobolev": number,
     "lr": _positive,
     "eps": _positive,
     "clip": partial(_maybe, _positive),
+    "memory": partial(number, low=1.0),
+    "ridge": _positive,
     "momentum": _share,
     "betas": _betas,
 }

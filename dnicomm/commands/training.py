@@ -11,13 +11,15 @@ from rich.console import Console
 
 from dnicomm.commands.at_work import at_work, threads
 from dnicomm.commands.build import build
+from dnicomm.commands.communication_table import print_communication
 from dnicomm.commands.display import display
 from dnicomm.commands.keys import check_keys
 from dnicomm.commands.simulation_view import SimulationView
 from dnicomm.commands.table import headline, metrics_table, print_result, tested
-from dnicomm.commands.work import Summary, Work
+from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.runs import Checkpoint, RunFolder
 from dnicomm.sim import Simulation
+from dnicomm.sim.communication import FAMILIES, Asked, evaluate_communication
 
 
 class SimulationWork(Work):
@@ -38,18 +40,36 @@ class SimulationWork(Work):
         with at_work(folder.path, self.config["threads"]), display(console, view) as shown:
             return self.simulation.run(self.config["steps"], folder, shown.update).summary
 
-    def test(self, checkpoint: Checkpoint, episodes: int | None, console: Console) -> None:
+    def test(self, checkpoint: Checkpoint, wanted: Wanted) -> dict[str, Any]:
         self.restore(checkpoint)
+        simulation, measures = self.simulation, None
+        families = FAMILIES if wanted.metrics is None else wanted.metrics
+        asked = Asked(families, wanted.channels)
         with threads(self.config["threads"]):
-            record = self.simulation.evaluate(episodes)
-        played = episodes or self.config["eval"]["episodes"]
-        worlds = self.simulation.examiner.world.num_worlds
+            if families:
+                record, measures = evaluate_communication(simulation, wanted.episodes, asked)
+            else:
+                record = simulation.evaluate(wanted.episodes)
+        return {
+            "env": simulation.env.name,
+            "time": checkpoint.time,
+            "episodes": wanted.episodes or self.config["eval"]["episodes"],
+            "worlds": simulation.examiner.world.num_worlds,
+            "metrics": record["metrics"],
+            "communication": measures,
+        }
+
+    @staticmethod
+    def show_test(console: Console, found: Mapping[str, Any]) -> None:
+        played, worlds = found["episodes"], found["worlds"]
         console.print(
-            f"{self.simulation.env.name}, trained to world time {checkpoint.time}; "
+            f"{found['env']}, trained to world time {found['time']}; "
             f"{played} episode{'s' * (played > 1)} in {worlds} world{'s' * (worlds > 1)}",
             soft_wrap=True,
         )
-        console.print(metrics_table(record["metrics"]))
+        console.print(metrics_table(found["metrics"]))
+        if found["communication"] is not None:
+            print_communication(console, found["communication"])
 
     @staticmethod
     def words(summary: Summary) -> list[str]:

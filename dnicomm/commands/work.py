@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,21 @@ from dnicomm.commands.at_work import quoted
 from dnicomm.runs import Checkpoint, RunFolder
 
 Summary = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a test.
+
+    Args:
+        episodes: to play; None: as configured.
+        metrics: families of communication metrics; None: all; empty: none.
+        channels: whose communication; None: the first ones.
+    """
+
+    episodes: int | None = None
+    metrics: Sequence[str] | None = None
+    channels: Sequence[str] | None = None
 
 
 class Work(ABC):
@@ -52,14 +68,17 @@ class Work(ABC):
         """
 
     @abstractmethod
-    def test(self, checkpoint: Checkpoint, episodes: int | None, console: Console) -> None:
-        """Go to a checkpoint, evaluate once more, and show it.
+    def test(self, checkpoint: Checkpoint, wanted: Wanted) -> dict[str, Any]:
+        """Go to a checkpoint of its run and evaluate once more; what came out, ready for JSON.
 
-        Args:
-            checkpoint: of its run.
-            episodes: to play; None: as configured.
-            console: where to.
+        Raises:
+            UserError: if something is asked for that there is not.
         """
+
+    @staticmethod
+    @abstractmethod
+    def show_test(console: Console, found: Mapping[str, Any]) -> None:
+        """What came out of a test, as tables."""
 
     @staticmethod
     @abstractmethod

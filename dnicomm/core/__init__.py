@@ -3,6 +3,7 @@
 from dnicomm.core.forward import SyntheticInput, UnlockedSequential
 from dnicomm.core.interface import Interface, Message
 from dnicomm.core.layers import DecoupledSequential
+from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.core.optimizers import SGD, Adam, RowOptimizer
 from dnicomm.core.outcomes import LocalOutcomeUtility, OutcomeUtility
 from dnicomm.core.population import Population, Rows
@@ -30,6 +31,8 @@ __all__ = [
     "Interface",
     "LSTMCore",
     "LambdaReturns",
+    "LeastSquares",
+    "LeastSquaresUtility",
     "LocalOutcomeUtility",
     "LocalUtility",
     "Message",

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dnicomm.core.interface import Interface, Message
-from dnicomm.core.layers import DecoupledSequential, _Pass
+from dnicomm.core.layers import DecoupledSequential, LayerPass
 from dnicomm.core.utility import Body, Estimate, Target, UtilityModel
 
 
@@ -82,7 +82,7 @@ class UnlockedSequential(DecoupledSequential):
             raise ValueError("synthetic inputs are per example: their reduction must be 'sum'")
         self.inputs = list(inputs)
 
-    def _pass_on(self, done: _Pass, x: Tensor, order: Sequence[int] | None) -> Tensor:
+    def _pass_on(self, done: LayerPass, x: Tensor, order: Sequence[int] | None) -> Tensor:
         """The next layer's input as that layer foresees it."""
         foreseen: Message = self.inputs[done.number].send(x.detach())
         if self._learns(done.number + 1, order):  # the model is the next layer's own

@@ -13,7 +13,7 @@ from dnicomm.core.window import Window
 
 
 @dataclass
-class _Pass:
+class LayerPass:
     """What one layer did with a batch, until it has learnt from it."""
 
     number: int
@@ -113,7 +113,7 @@ class DecoupledSequential(nn.Module):
         carries = bool(self.mixing or self.returns)
         if order is not None:
             self._check(order, carries)
-        passes: list[_Pass] = []
+        passes: list[LayerPass] = []
         given, received = x, None
         for number in range(len(self.layers)):
             done = self._run(number, given, received, loss, context, order)
@@ -147,7 +147,7 @@ class DecoupledSequential(nn.Module):
         loss: Callable[[Tensor], Tensor],
         context: Tensor | None,
         order: Sequence[int] | None,
-    ) -> _Pass:
+    ) -> LayerPass:
         """The layer's forward pass, and what it is told at once."""
         learns = self._learns(number, order)
         window = Window()
@@ -162,13 +162,13 @@ class DecoupledSequential(nn.Module):
             interface = self.interfaces[number]
             if interface is not None:
                 sent = interface.send(output, context, window)
-        return _Pass(number, given, output, received, sent, window)
+        return LayerPass(number, given, output, received, sent, window)
 
-    def _pass_on(self, done: _Pass, x: Tensor, order: Sequence[int] | None) -> Tensor:
+    def _pass_on(self, done: LayerPass, x: Tensor, order: Sequence[int] | None) -> Tensor:
         """The next layer's input."""
         return done.output.detach() if done.sent is None else done.sent.tensor
 
-    def _learn(self, done: _Pass) -> None:
+    def _learn(self, done: LayerPass) -> None:
         """The layer's backward pass and step; the message that it read is settled."""
         if not len(done.window):  # nobody told it anything
             return
@@ -181,7 +181,7 @@ class DecoupledSequential(nn.Module):
         if optimizer is not None:
             optimizer.step()
 
-    def _carry(self, passes: list[_Pass]) -> None:
+    def _carry(self, passes: list[LayerPass]) -> None:
         """From the loss down: every layer's gradient and its utility model's target; then steps."""
         for optimizer in self.optimizers:
             if optimizer is not None:
@@ -202,7 +202,7 @@ class DecoupledSequential(nn.Module):
             if optimizer is not None:
                 optimizer.step()
 
-    def _through(self, done: _Pass, injected: Tensor, carried: Tensor) -> Tensor | None:
+    def _through(self, done: LayerPass, injected: Tensor, carried: Tensor) -> Tensor | None:
         """``injected`` into the layer's parameters, ``carried`` to its input, returned."""
         parameters = list(self.layers[done.number].parameters())
         if injected is carried or done.received is None:

@@ -8,6 +8,7 @@ from dnicomm.sim.channel import (
     Drop,
     Noise,
     Quantise,
+    Scarce,
     Series,
     standard_channel,
 )
@@ -19,8 +20,10 @@ from dnicomm.sim.clock import (
     PoissonClock,
     TraceClock,
 )
+from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder, RegulariseDiscretise
 from dnicomm.sim.population import UtilitySettings
-from dnicomm.sim.simulation import Evaluation, Override, Progress, Result, Simulation
+from dnicomm.sim.records import Evaluation, Override, Progress, Result
+from dnicomm.sim.simulation import Simulation
 from dnicomm.sim.topology import Chain, Complete, EdgeList, Ring, Star, Topology
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, World
 
@@ -41,8 +44,10 @@ __all__ = [
     "EdgeList",
     "Env",
     "Evaluation",
+    "GumbelSymbol",
     "Inbox",
     "JitteredClock",
+    "MessageEncoder",
     "Noise",
     "Outcome",
     "Override",
@@ -50,8 +55,10 @@ __all__ = [
     "PoissonClock",
     "Progress",
     "Quantise",
+    "RegulariseDiscretise",
     "Result",
     "Ring",
+    "Scarce",
     "Series",
     "Simulation",
     "Star",

@@ -46,13 +46,24 @@ class Inbox(NamedTuple):
     """The latest message of each channel that ends at an agent."""
 
     messages: Tensor  # [B, K, D], zero where there is none
-    mask: Tensor  # [B, K] bool: has a message arrived since the episode began
+    mask: Tensor  # [B, K] bool: is there one to be seen, arrived in this life of the reader
     age: Tensor  # [B, K] world time since it was sent; 0 where there is none
 
     def flat(self) -> Tensor:
         """Messages and mask side by side, ``[B, K * (D + 1)]``."""
         messages = self.messages.flatten(-2)
         return torch.cat([messages, self.mask.to(messages.dtype)], -1)
+
+    def mean(self) -> Tensor:
+        """Mean of the messages that are there, and their share, ``[B, D + 1]``; senders unknown.
+
+        The channel of CommNet (Sukhbaatar et al., 2016, section 2).
+        """
+        there = self.mask.to(self.messages.dtype)  # [B, K]
+        total = (self.messages * there.unsqueeze(-1)).sum(-2)  # [B, D]
+        count = there.sum(-1, keepdim=True)
+        share = count / max(self.mask.shape[-1], 1)
+        return torch.cat([total / count.clamp(min=1), share], -1)
 
 
 class TickOutput(NamedTuple):
@@ -62,6 +73,8 @@ class TickOutput(NamedTuple):
     message: Tensor  # [B, D], before normalisation
     state: State = ()
     value: Tensor | None = None  # [B] expected return, for agents that learn from rewards
+    log_std: Tensor | None = None  # [B, action_size] of a continuous action; None: not drawn
+    speak: Tensor | None = None  # [B] logit of sending the message; None: it is always sent
 
 
 class Outcome(NamedTuple):
@@ -69,7 +82,10 @@ class Outcome(NamedTuple):
 
     label: Tensor  # [B] int64, -1 where there is no label
     action: Tensor  # [B] int64 or [B, action_size]: what the agent did
+    spoke: Tensor  # [B] bool: whether it sent its message
     returns: Tensor  # [B] discounted reward from this tick on (γ per unit of world time)
+    advantage: Tensor  # [B] returns less the value that the tick gave, constant
+    log_policy: Tensor  # [B] how likely that action was when it was chosen (nats), constant
 
 
 class Agent(nn.Module):
@@ -78,6 +94,9 @@ class Agent(nn.Module):
     Args:
         spec: what the environment asks; sizes for the first and last layers.
     """
+
+    epochs = 1  # steps taken on each window; above 1 its ticks are computed again for each
+    normalises_advantages = False  # whether advantages of a window get mean 0 and deviation 1
 
     def __init__(self, spec: AgentSpec) -> None:
         super().__init__()

@@ -21,6 +21,12 @@ from dnicomm.errors import UserError
 class Channel:
     """A perfect channel, and the base class of the others; override what differs."""
 
+    bandwidth: float | None = None  # messages a unit of world time; None: as many as are sent
+    queue: int = 0  # messages that may wait for the link; one more is dropped
+    cost: float = 0.0  # taken from the sender's reward for each message (or bit) that it sends
+    cost_unit: str = "message"  # or "bit"
+    number_bits: int = 32  # that a number of a message takes
+
     def delays(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Delay in world time of messages sent at times ``0 … count - 1``; at least 0."""
         return np.zeros(count, dtype=np.int64)
@@ -115,6 +121,7 @@ class Quantise(Channel):
             or not 1 <= self.bits <= 16
         ):
             raise UserError(f"channel.quantise={self.bits}: must be 1 to 16 bits a number, or null")
+        object.__setattr__(self, "number_bits", self.bits)
 
     def distort(self, message: Tensor, rng: np.random.Generator) -> Tensor:
         low = message.amin(-1, keepdim=True)
@@ -123,10 +130,48 @@ class Quantise(Channel):
 
 
 @dataclass(frozen=True)
+class Scarce(Channel):
+    """A link that carries only so much, and costs.
+
+    Args:
+        bandwidth: messages a unit of world time, above 0; None: no limit. From 1 on there is none
+            either, for an agent sends at most one at a time.
+        queue: messages that may wait while the link is busy; one that finds as many is dropped.
+        cost: what a message takes from its sender's reward, whether it arrives or not.
+        cost_unit: ``message``, or ``bit``: the cost is that of each bit in a message.
+    """
+
+    bandwidth: float | None = None
+    queue: int = 0
+    cost: float = 0.0
+    cost_unit: str = "message"
+
+    def __post_init__(self) -> None:
+        allowed = "a number above 0 (messages a unit of world time), or null"
+        if self.bandwidth is not None and _number("bandwidth", self.bandwidth, allowed) <= 0:
+            raise UserError(f"channel.bandwidth={self.bandwidth}: must be {allowed}")
+        if isinstance(self.queue, bool) or not isinstance(self.queue, int) or self.queue < 0:
+            raise UserError(f"channel.queue={self.queue}: must be a whole number of at least 0")
+        allowed = "a number of at least 0"
+        if _number("cost", self.cost, allowed) < 0:
+            raise UserError(f"channel.cost={self.cost}: must be {allowed}")
+        if self.cost_unit not in ("message", "bit"):
+            raise UserError(f"channel.cost_unit={self.cost_unit}: must be message or bit")
+
+
+@dataclass(frozen=True)
 class Series(Channel):
     """Channels one after another: delays add up, a message lost in one is lost."""
 
     links: tuple[Channel, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("bandwidth", "queue", "cost", "cost_unit", "number_bits"):
+            own = [getattr(link, name) for link in self.links]
+            plain = getattr(Channel, name)
+            # of several links that limit, the last one does
+            differing = [value for value in own if value != plain]
+            object.__setattr__(self, name, differing[-1] if differing else plain)
 
     def delays(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         total = np.zeros(count, dtype=np.int64)
@@ -157,14 +202,19 @@ def standard_channel(
     drop: float = 0.0,
     noise: float = 0.0,
     quantise: int | None = None,
+    bandwidth: float | None = None,
+    queue: int = 0,
+    cost: float = 0.0,
+    cost_unit: str = "message",
 ) -> Channel:
-    """The channel that a configuration describes: quantised, then noisy, delayed, dropped.
+    """The channel that a configuration describes: quantised, then noisy, queued, delayed, dropped.
 
     Args:
         delay: world time, fixed, or ``[low, high]`` drawn uniformly for each message.
         drop: share of messages lost.
         noise: standard deviation of Gaussian noise.
         quantise: bits a number; None: not quantised.
+        bandwidth, queue, cost, cost_unit: as of :class:`Scarce`.
 
     Raises:
         UserError: if a value is out of range.
@@ -175,11 +225,13 @@ def standard_channel(
         links = [Delay(*delay)]
     else:
         raise UserError(f"channel.delay={delay}: must be a whole number or [low, high]")
-    drops, noises = Drop(drop), Noise(noise)
+    drops, noises, scarce = Drop(drop), Noise(noise), Scarce(bandwidth, queue, cost, cost_unit)
     if quantise is not None:
         links.insert(0, Quantise(quantise))
     if noise:
         links.append(noises)
     if drop:
         links.append(drops)
+    if scarce != Scarce():
+        links.append(scarce)
     return links[0] if len(links) == 1 else Series(tuple(links))

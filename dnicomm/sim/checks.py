@@ -48,8 +48,10 @@ def check_output(
         ("message", output.message, (worlds, spec.message_size)),
         ("action", output.action, (worlds, spec.action_size)),
         ("value", output.value, (worlds,)),
+        ("log_std", output.log_std, (worlds, spec.action_size)),
+        ("speak", output.speak, (worlds,)),
     ):
-        if what == "value" and tensor is None:
+        if what not in ("message", "action") and tensor is None:
             continue
         if _is(tensor, (size[0], *shape), dtype):
             continue

@@ -15,12 +15,10 @@ the windows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -29,27 +27,18 @@ from dnicomm.sim.agent import Inbox, State, TickOutput
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.checks import check_output, checked_delays, checked_losses
 from dnicomm.sim.clock import Clock
+from dnicomm.sim.credit import Discount
 from dnicomm.sim.feedback import Feedback
+from dnicomm.sim.lane import Lane, lane_of
 from dnicomm.sim.learning import close_windows
-from dnicomm.sim.mail import Mailbox
+from dnicomm.sim.policy import Choice, choose
 from dnicomm.sim.population import AgentPopulation, Index
 from dnicomm.sim.random import generator, torch_seed
+from dnicomm.sim.scarcity import LinkQueues
 from dnicomm.sim.sending import feed_back
 from dnicomm.sim.topology import Edge, edge_name
 from dnicomm.sim.window import OpenWindow, Tick, replace_rows, take_rows
 from dnicomm.sim.world import World
-
-
-@dataclass
-class Lane:
-    """What one population goes through in one episode of one batch of worlds."""
-
-    population: AgentPopulation
-    mailbox: Mailbox
-    state: State  # [N, B, …]
-    due: NDArray[np.bool_]  # [N, T] who ticks when
-    ends: NDArray[np.bool_]  # [T] when its windows end
-    window: OpenWindow | None = None
 
 
 class Engine:
@@ -63,8 +52,9 @@ class Engine:
         channel: what happens on every channel.
         feedback: what reaches senders; ignored unless ``learn``.
         gradient_scale: factor on injected synthetic gradients.
-        gamma: discount per unit of world time.
+        discount: how rewards are credited.
         exact_window: world time between updates where senders wait; None: the whole episode.
+        message_cost: what a message takes from its sender's reward.
         seed: of every random number, with ``stream`` (``"train"`` or another name).
         learn: whether anybody learns; without it running statistics and best actions are used.
     """
@@ -78,23 +68,31 @@ class Engine:
         channel: Channel,
         feedback: Feedback,
         gradient_scale: float = 1.0,
-        gamma: float = 0.99,
+        discount: Discount = Discount(),  # noqa: B008 -- frozen
         exact_window: int | None = None,
+        message_cost: float = 0.0,
         seed: int = 0,
         stream: str = "train",
         learn: bool = True,
     ) -> None:
         self.world, self.populations, self.edges = world, populations, edges
         self.clocks, self.channel, self.feedback = clocks, channel, feedback
-        self.gradient_scale, self.gamma = gradient_scale, gamma
+        self.gradient_scale, self.discount = gradient_scale, discount
         self.exact_window = exact_window
         self.seed, self.stream, self.learn = seed, stream, learn
+        number = {name: i for i, name in enumerate(world.agents)}
+        self.sender_of = np.array([number[a] for a, _ in edges], dtype=np.int64)  # by channel
+        self.message_cost = message_cost
+        self.queues: LinkQueues | None = None
         self.lanes: list[Lane] = []
         self.rewards: list[Tensor] = []  # [num_agents, B] by time
         self.alive: list[Tensor | None] = []  # [num_agents, B] bool after each step; None: all
         self.episode = 0
         self.length = 0  # world time of this episode
         self.progress = 0.0  # share of the run that is over
+        # who watches ticks, and what may change what is read (listening.py)
+        self.observer: Callable[[Lane, Tick, Tensor, Inbox, State], None] | None = None
+        self.intervene: Callable[[int, Lane, Index, Inbox], Inbox] | None = None
 
     # -- an episode ---------------------------------------------------------------------------
 
@@ -107,6 +105,7 @@ class Engine:
             self._begin(episode, limit)
             for time in range(self.length):
                 self._deliver(time)
+                self._renew(time)
                 self._open(time)
                 ticks = self._tick(time)
                 feed_back(self, time, ticks)
@@ -143,8 +142,14 @@ class Engine:
             lost = self.channel.lost(self.draw("lost", name), (count, worlds))
             lost = checked_losses(self.channel, name, lost, (count, worlds))
             self.lost.append(None if lost is None else torch.from_numpy(lost).to(world.device))
-        self.lanes = [self._lane(population, schedule) for population in self.populations]
+        self.lanes = [lane_of(self, population, schedule) for population in self.populations]
         self.shared = Window()  # for exact feedback
+        self.queues = None
+        if self.channel.bandwidth is not None:
+            self.queues = LinkQueues(
+                self.channel, len(self.edges), worlds, self.length, world.device
+            )
+        self.charged = torch.zeros(len(world.agents), worlds, device=world.device)
 
     def _schedule(self) -> dict[str, Sequence[int]]:
         """Tick times by agent, in this episode."""
@@ -157,48 +162,25 @@ class Engine:
             for name, clock in self.clocks.items()
         }
 
-    def _lane(self, population: AgentPopulation, schedule: Mapping[str, Sequence[int]]) -> Lane:
-        world, members = self.world, len(population.names)
-        due = np.zeros((members, self.length), dtype=bool)
-        for row, name in enumerate(population.names):
-            times = np.asarray(schedule[name], dtype=np.int64)
-            due[row, times[times < self.length]] = True
-        interface = population.interface
-        mailbox = Mailbox(
-            members,
-            population.spec.num_inputs,
-            world.num_worlds,
-            population.spec.message_size,
-            0 if interface is None else interface.context_size,
-            world.device,
-        )
-        start = population.agents.template.initial_state(world.num_worlds)  # type: ignore[operator]
-        state = pytree.tree_map(
-            lambda leaf: leaf.to(world.device).expand(members, *leaf.shape).contiguous(), start
-        )
-        return Lane(population, mailbox, state, due, self._window_ends(population))
-
-    def _window_ends(self, population: AgentPopulation) -> NDArray[np.bool_]:
-        ends = np.zeros(self.length, dtype=bool)
-        ends[-1] = True
-        if self.feedback.locked:
-            if self.exact_window is not None:
-                ends[self.exact_window - 1 :: self.exact_window] = True
-            return ends
-        asked = self.world.window_ends(population.names[0]) if population.window is None else None
-        if asked is not None:
-            times = np.asarray(asked, dtype=np.int64)
-            ends[times[times < self.length]] = True
-        else:
-            window = population.window or 1
-            ends[window - 1 :: window] = True
-        return ends
-
     # -- the phases ---------------------------------------------------------------------------
 
     def _deliver(self, time: int) -> None:
         for lane in self.lanes:
             lane.mailbox.deliver(time)
+
+    def _renew(self, time: int) -> None:
+        """Who begins a new life has a new state, and hears nothing of what was sent before."""
+        born = self.world.reborn()
+        if born is None:
+            return
+        for lane in self.lanes:
+            own = born[self.tensor(lane.population.indices)]  # [N, B]
+            lane.mailbox.begin_again(own, time)
+            lane.state = replace_rows(lane.state, None, lane.start, own)
+            window = lane.window
+            if window is not None:
+                own, start = take_rows((own, lane.start), window.at)
+                window.begin_again(own, time, start)
 
     def _open(self, time: int) -> None:
         for lane in self.lanes:
@@ -213,10 +195,10 @@ class Engine:
                 continue
             everybody = len(members) == len(lane.population.names)
             at = None if everybody else self.tensor(members)
-            rows = lane.population.agents.rows(at, requires_grad=self.learn)
+            rows = lane.population.gather(at, requires_grad=self.learn)
             record = self.shared if self.feedback.locked else Window()
             state = take_rows(lane.state, at)
-            lane.window = OpenWindow(time, members, rows, record, state)
+            lane.window = OpenWindow(time, members, rows, record, state, at, state)
             lane.mailbox.open_window(members)
 
     def _tick(self, time: int) -> list[tuple[Lane, Tick]]:
@@ -238,6 +220,8 @@ class Engine:
         place = window.place(members)
         rows = window.rows if place is None else window.rows.take(place)
         inbox = Inbox(*lane.mailbox.read(time, place, active))
+        if self.intervene is not None:
+            inbox = self.intervene(time, lane, members, inbox)
         if population.spec.observation_size == 0 and population.spec.num_inputs:
             # nothing seen and nothing heard: there is nothing to turn into anything
             heard = inbox.mask.any(-1)
@@ -252,12 +236,18 @@ class Engine:
             for name, buffer in rows.buffers.items():
                 window.rows.buffers[name] = window.rows.buffers[name].index_copy(0, place, buffer)
         at = self.tensor(members)
-        action = self._choose(time, population, members, output.action)
+        action, spoke = self._choose(time, population, members, output)
         if population.spec.action_size:
             world.act(indices.tolist(), action, active)
         label = world.labels(indices.tolist()) if self.learn else None
-        tick = Tick(time, members, at, rows, output, output.message, active, action, label)
+        tick = Tick(time, members, at, rows, output, output.message, active, action, spoke, label)
+        if self.learn and population.epochs > 1:
+            tick.observation, tick.inbox = observation, inbox
+            # what comes back to it as a message, apart from what else the agent made of it
+            tick.message = output.message.view_as(output.message)
         window.ticks.append(tick)
+        if self.observer is not None:
+            self.observer(lane, tick, observation, inbox, before)
         if self.learn:
             population.ticks[at] += 1 if active is None else active.any(1)
         if self.learn and population.spec.num_inputs:
@@ -270,25 +260,47 @@ class Engine:
 
     @torch.no_grad()
     def _choose(
-        self, time: int, population: AgentPopulation, members: Index, scores: Tensor
+        self, time: int, population: AgentPopulation, members: Index, output: TickOutput
+    ) -> Choice:
+        """What is done ``[n, B]``: drawn where rewards are to be learnt from, else the best."""
+        scores, spec = output.action, population.spec
+        drawn = self.learn and self.world.rewards
+        if not drawn or not (spec.action_size or output.speak is not None):
+            return choose(output, spec.discrete, None)
+        numbers = spec.action_size + (output.speak is not None)
+        key = "action", population.names[0], time
+        return choose(
+            output, spec.discrete, self.uniform(key, population, members, scores, numbers)
+        )
+
+    def uniform(
+        self,
+        key: tuple[str | int, ...],
+        population: AgentPopulation,
+        members: Index,
+        like: Tensor,
+        numbers: int,
     ) -> Tensor:
-        """Actions ``[n, B]``; sampled where rewards are to be learnt from, else the best."""
-        if not population.spec.discrete:
-            return scores.detach()
-        if population.spec.action_size == 0:
-            return torch.zeros(scores.shape[:2], dtype=torch.int64, device=scores.device)
-        if self.learn and self.world.rewards:
-            # drawn for every member, so that one's numbers don't depend on who else is due
-            shape = (len(population.names), *scores.shape[1:])
-            uniform = self.draw("action", population.names[0], time).random(shape, np.float32)
-            noise = torch.from_numpy(uniform[members]).to(scores.device).clamp(1e-10, 1 - 1e-7)
-            scores = scores - torch.log(-torch.log(noise))  # Gumbel
-        return scores.argmax(-1)
+        """Random numbers in (0, 1), ``[n, B, numbers]``, of the members that are due."""
+        # drawn for every member, so that one's numbers don't depend on who else is due
+        shape = (len(population.names), like.shape[1], numbers)
+        drawn = self.draw(*key).random(shape, np.float32)[members]
+        # so far from 0 and 1 that every distribution's inverse is finite, in float32 too
+        return torch.from_numpy(drawn).to(like.device, like.dtype).clamp(2**-25, 1 - 1e-7)
+
+    def charge(self, channels: Index, mask: Tensor) -> None:
+        """What messages cost their senders, where ``mask`` ``[e, B]`` says that they are sent."""
+        if self.message_cost:
+            cost = self.message_cost * mask.to(self.charged)
+            self.charged.index_add_(0, self.tensor(self.sender_of[channels]), cost)
 
     def _step(self) -> bool:
         """The worlds go on; whether all of them have ended."""
         rewards = self.world.step()
         if rewards is not None:
+            if self.message_cost:
+                rewards = rewards - self.charged
+                self.charged = torch.zeros_like(self.charged)
             self.rewards.append(rewards)
             for lane in self.lanes if self.learn else ():
                 meter = lane.population.agent_meter
@@ -296,7 +308,10 @@ class Engine:
                 meter.add("reward", None, own)
                 meter.add("rewards", None, torch.full_like(own, rewards.shape[1]))
         ended = self.world.ended()
-        self.alive.append(self._unless_ended(self.world.alive()))
+        alive, born = self.world.alive(), self.world.reborn()
+        if born is not None:  # the rewards of a new life are not those of the former one
+            alive = ~born if alive is None else alive & ~born
+        self.alive.append(self._unless_ended(alive))
         return self.world.early_end and ended is not None and bool(ended.all())
 
     def _there(self) -> Tensor | None:

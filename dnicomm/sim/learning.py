@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dnicomm.core import Target
-from dnicomm.sim.agent import Inbox, Outcome, TickOutput
+from dnicomm.sim.agent import Outcome
 from dnicomm.sim.checks import check_loss
-from dnicomm.sim.mail import Settlement
+from dnicomm.sim.credit import credit
+from dnicomm.sim.parcel import Settlement
+from dnicomm.sim.policy import log_policy
+from dnicomm.sim.replay import replay
 from dnicomm.sim.window import OpenWindow, Tick
 
 if TYPE_CHECKING:
-    from dnicomm.sim.engine import Engine, Lane
+    from dnicomm.sim.engine import Engine
+    from dnicomm.sim.lane import Lane
 
 SHARE_MOMENTUM = 0.01  # of a channel's running share of messages read
 
@@ -28,44 +31,65 @@ def close_windows(engine: Engine, time: int, lanes: Sequence[Lane]) -> None:
     each window (one for all, where feedback is exact). Then populations step, and messages whose
     life is over train the utility models.
     """
-    costs = []
-    for lane in lanes:
-        costs.append([] if lane.window is None else _add_losses(engine, time, lane, lane.window))
+    outcomes = [_outcomes(engine, time, lane) for lane in lanes]
+    costs = [_add_losses(lane, own) for lane, own in zip(lanes, outcomes, strict=True)]
     for lane in lanes:
         if lane.window is not None:
             lane.window.record.backward()
-    for lane, cost in zip(lanes, costs, strict=True):
+    for lane, own, cost in zip(lanes, outcomes, costs, strict=True):
         if lane.window is None:  # nobody was due, but senders' windows end all the same
             lane.mailbox.cut()
         else:
-            _update(engine, lane, lane.window, cost)
+            _update(engine, lane, lane.window, own, cost)
         for settlement in lane.mailbox.take_settlements():
             _settle(lane, settlement)
 
 
-def _add_losses(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> list[Tensor]:
-    """Record the losses of a window's ticks; each tick's cost to its senders' critics."""
-    population = lane.population
-    returns = _returns(engine, time, lane, window)
-    costs = []
-    for i, tick in enumerate(window.ticks):
+@torch.no_grad()
+def _outcomes(engine: Engine, time: int, lane: Lane) -> list[Outcome]:
+    """What is known of each tick of a window that ends at ``time``."""
+    window = lane.window
+    if window is None:
+        return []
+    found = []
+    credits = credit(engine, time, lane, window)
+    for tick, (returns, advantage) in zip(window.ticks, credits, strict=True):
         worlds = tick.output.message.shape[:2]
         label = tick.label
         if label is None:
             label = torch.full(worlds, -1, dtype=torch.int64, device=tick.at.device)
-        outcome = Outcome(label, tick.action, returns[i])
+        spoke = tick.spoke
+        if spoke is None:
+            spoke = torch.ones(worlds, dtype=torch.bool, device=tick.at.device)
+        likely = torch.zeros_like(returns)
+        if engine.world.rewards:
+            likely = log_policy(tick.output, lane.population.spec.discrete, tick.action, spoke)
+        found.append(Outcome(label, tick.action, spoke, returns, advantage, likely))
+    return found
+
+
+def _add_losses(lane: Lane, outcomes: Sequence[Outcome]) -> list[Tensor]:
+    """Record the losses of a window's ticks; each tick's cost to its senders' critics."""
+    population, window = lane.population, lane.window
+    if window is None:
+        return []
+    costs = []
+    for tick, outcome in zip(window.ticks, outcomes, strict=True):
+        worlds = tick.output.message.shape[:2]
         loss = population.agents.call(tick.rows, "loss", tick.output, outcome)  # [n, B]
         check_loss(tick.time, population.names[int(tick.members[0])], worlds, loss)
         loss = tick.masked(loss)
         window.record.add_loss(loss)
         meter = population.agent_meter
-        counted = torch.ones_like(label) if tick.label is None else label >= 0
+        counted = torch.ones_like(outcome.label) if tick.label is None else outcome.label >= 0
         meter.add("loss", tick.at, loss.detach().nan_to_num().sum(1))
         meter.add("losses", tick.at, tick.masked(counted).sum(1))
         cost = loss.detach()
         if tick.foreseen is not None:
             cost = cost + tick.masked(tick.foreseen)
         costs.append(cost)
+        if population.epochs > 1 and tick.message.requires_grad:
+            tick.message.retain_grad()
     interface = population.interface
     if population.remembers and interface is not None and interface.needs_cost:
         # what it reads it may use at any later tick of the window
@@ -87,55 +111,13 @@ def _to_go(ticks: Sequence[Tick], costs: Sequence[Tensor]) -> list[Tensor]:
     return found[::-1]
 
 
-@torch.no_grad()
-def _returns(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> list[Tensor]:
-    """Discounted reward from each tick to the window's end, and the value of what follows.
-
-    γ counts per unit of world time, within a hold and across it; the value comes from the
-    members' present observation and inbox, a read that does not count as one.
-    """
-    if not engine.rewards or not window.ticks:
-        return [
-            tick.output.message.new_zeros(tick.output.message.shape[:2]) for tick in window.ticks
-        ]
-    population, world = lane.population, engine.world
-    indices = torch.from_numpy(population.indices[window.members]).to(world.device)
-    future = _value_now(engine, time, lane, window)
-    by_time: dict[int, Tensor] = {}
-    for t in range(time, window.start - 1, -1):
-        alive = engine.alive[t]
-        if alive is not None:
-            future = torch.where(alive[indices], future, 0.0)
-        future = engine.rewards[t][indices] + engine.gamma * future  # [w, B]
-        by_time[t] = future
-    found = []
-    for tick in window.ticks:
-        place = window.place(tick.members)
-        found.append(by_time[tick.time] if place is None else by_time[tick.time][place])
-    return found
-
-
-def _value_now(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> Tensor:
-    """Value of the members' situation after ``time``, ``[w, B]``.
-
-    Zero if they have no value, and at the end of an episode whose world tells no other end.
-    """
-    first = window.ticks[0].output
-    worlds = first.message.shape[1]
-    over = engine.world.ended() is None and time + 1 == engine.world.episode_length()
-    if first.value is None or over:
-        return first.message.new_zeros(len(window.members), worlds)
-    observation = engine.world.observe(lane.population.indices[window.members].tolist())
-    inbox = Inbox(*lane.mailbox.peek(time + 1, window.members))
-    # statistics that the agents keep see their ticks only, and this is none
-    buffers = {name: buffer.clone() for name, buffer in window.rows.buffers.items()}
-    rows = replace(window.rows, buffers=buffers)
-    output: TickOutput = lane.population.agents.call(rows, "tick", observation, inbox, window.state)
-    assert output.value is not None
-    return output.value.nan_to_num()
-
-
-def _update(engine: Engine, lane: Lane, window: OpenWindow, costs: Sequence[Tensor]) -> None:
+def _update(
+    engine: Engine,
+    lane: Lane,
+    window: OpenWindow,
+    outcomes: Sequence[Outcome],
+    costs: Sequence[Tensor],
+) -> None:
     """Step the members of a window and write their states back."""
     gradient = window.rows.parameters.grad
     if gradient is not None:
@@ -147,7 +129,9 @@ def _update(engine: Engine, lane: Lane, window: OpenWindow, costs: Sequence[Tens
         ticked = torch.ones_like(tick.at) if tick.active is None else tick.active.any(1)
         at = slice(None) if place is None else place
         live[at] |= ticked.bool()
-    lane.population.agents.step(window.rows, gradient, live, engine.progress)
+    lane.population.learn(window.rows, gradient, live, engine.progress)
+    if lane.population.epochs > 1:
+        replay(engine, lane, window, outcomes, live)
     engine.keep_state(lane)
     lane.mailbox.close_window(costs, first_only=lane.population.remembers)
     lane.window = None

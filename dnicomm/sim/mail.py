@@ -26,32 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Index = NDArray[np.int64]
-
-
-@dataclass
-class Parcel:
-    """Messages sent at one time that arrive together: ``e`` slots by ``B`` worlds."""
-
-    slots: Index  # [e] distinct
-    value: Tensor  # [e, B, D]; part of the sender's graph where feedback is exact
-    context: Tensor  # [e, B, C] frozen at send time
-    mask: Tensor  # [e, B] bool, worlds in which it was sent and not lost
-    sent_at: int  # world time
-    arrival: int  # world time, after sent_at
-
-
-@dataclass
-class Settlement:
-    """Messages whose life is over, with what their receivers found."""
-
-    slots: Index  # [e] distinct
-    value: Tensor  # [e, B, D] as it was delivered
-    context: Tensor  # [e, B, C]
-    gradient: Tensor  # [e, B, D] target: sum over all reads
-    cost: Tensor  # [e, B] the receiver's losses at those reads
-    reads: Tensor  # [e, B] how often it was read
-    mask: Tensor  # [e, B] bool, the worlds this is about
+from dnicomm.sim.parcel import Index, Parcel, Settlement, together
 
 
 @dataclass
@@ -87,6 +62,7 @@ class Mailbox:
 
     Args:
         size: N; inputs: K; num_worlds: B; message_size: D; context_size: C.
+        lifetime: age up to which a message is seen, world time; None: until it is replaced.
     """
 
     def __init__(
@@ -97,8 +73,9 @@ class Mailbox:
         message_size: int,
         context_size: int,
         device: torch.device,
+        lifetime: int | None = None,
     ) -> None:
-        self.inputs = inputs
+        self.inputs, self.lifetime = inputs, lifetime
         slots = size * inputs
         self.shape = (slots, num_worlds)
         self.value = torch.zeros(slots, num_worlds, message_size, device=device)
@@ -107,6 +84,7 @@ class Mailbox:
         self.cost = torch.zeros(slots, num_worlds, device=device)
         self.reads = torch.zeros(slots, num_worlds, device=device)
         self.sent_at = torch.full((slots, num_worlds), -1, device=device)  # -1: empty
+        self.born_at: Tensor | None = None  # [slots, B] of the reader; None: with the episode
         self.in_flight: list[Parcel] = []
         self._newest = np.full(slots, -1, dtype=np.int64)  # newest delivered, in any world
         self._retired: list[Settlement] = []
@@ -230,7 +208,7 @@ class Mailbox:
             own, members = own[at], len(positions)
         values = window.values if at is None else window.values[at]
         sent_at = self.sent_at[own]
-        filled = sent_at >= 0
+        filled = self._seen(time, own)
         mask = filled
         if active is not None:
             mask = filled & active.repeat_interleave(self.inputs, 0)
@@ -243,9 +221,26 @@ class Mailbox:
         k = np.arange(self.inputs)
         slots = self._tensor((members[:, None] * self.inputs + k).reshape(-1))
         sent_at = self.sent_at[slots]
-        filled = sent_at >= 0
+        filled = self._seen(time, slots)
         age = (time - sent_at) * filled
         return self._inbox(len(members), self.value[slots], filled, age)
+
+    def _seen(self, time: int, slots: Tensor) -> Tensor:
+        """Where a message lies that its reader may see, ``[n, B]``."""
+        sent_at = self.sent_at[slots]
+        seen = sent_at >= 0
+        if self.lifetime is not None:
+            seen = seen & (time - sent_at <= self.lifetime)
+        if self.born_at is not None:
+            seen = seen & (sent_at >= self.born_at[slots])
+        return seen
+
+    def begin_again(self, born: Tensor, time: int) -> None:
+        """Readers ``[N, B]`` bool that begin a new life see nothing that was sent before."""
+        if self.born_at is None:
+            self.born_at = torch.zeros_like(self.sent_at)
+        slots = born.repeat_interleave(self.inputs, 0)
+        self.born_at = torch.where(slots, time, self.born_at)
 
     def _inbox(
         self, members: int, values: Tensor, filled: Tensor, age: Tensor
@@ -253,6 +248,8 @@ class Mailbox:
         def by_member(x: Tensor) -> Tensor:  # [n * K, B, …] -> [n, B, K, …]
             return x.reshape(members, self.inputs, *x.shape[1:]).transpose(1, 2)
 
+        if self.lifetime is not None or self.born_at is not None:  # else zero where there is none
+            values = torch.where(filled[..., None], values, 0.0)
         return by_member(values), by_member(filled), by_member(age.to(values.dtype))
 
     def close_window(self, costs: Sequence[Tensor], first_only: bool = False) -> None:
@@ -347,7 +344,7 @@ class Mailbox:
             batches[number].append(settlement)
             after[settlement.slots] = number + 1
         self._retired = []
-        return [batch[0] if len(batch) == 1 else _together(batch) for batch in batches]
+        return [batch[0] if len(batch) == 1 else together(batch) for batch in batches]
 
     def end_episode(self) -> None:
         """Retire everything: what lies in slots with what was found, the rest as never read."""
@@ -360,6 +357,7 @@ class Mailbox:
             settled = self._settlement(slots, self._tensor(slots), self.sent_at >= 0)
             self._retired.append(settled)
         self._newest[:] = -1
+        self.born_at = None
         self.sent_at.fill_(-1)
         for tensor in (self.value, self.gradient, self.cost, self.reads):
             tensor.zero_()
@@ -378,13 +376,3 @@ class Mailbox:
 
     def _tensor(self, index: Index) -> Tensor:
         return torch.from_numpy(index).to(self.value.device)
-
-
-def _together(batch: Sequence[Settlement]) -> Settlement:
-    return Settlement(
-        np.concatenate([s.slots for s in batch]),
-        *(
-            torch.cat([getattr(s, name) for s in batch])
-            for name in ("value", "context", "gradient", "cost", "reads", "mask")
-        ),
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dnicomm.sim.mail import Settlement
+from dnicomm.sim.parcel import Settlement
 
 
 class _Meter:

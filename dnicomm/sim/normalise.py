@@ -12,11 +12,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from dnicomm.sim.encoding import MessageEncoder
+
 EPSILON = 1e-5
 MOMENTUM = 0.1  # of running averages
 
 
-class MessageNormalizer:
+class MessageNormalizer(MessageEncoder):
     """Affine-free batch normalisation of each member's messages over its active worlds.
 
     In evaluation worlds must not see each other: there, constants measured on the training worlds
@@ -44,10 +46,15 @@ class MessageNormalizer:
         finally:
             self._measuring = False
 
-    def __call__(
-        self, message: Tensor, members: Tensor | None, active: Tensor | None, learn: bool
+    def encode(
+        self,
+        message: Tensor,
+        members: Tensor | None,
+        active: Tensor | None,
+        learn: bool,
+        noise: Tensor | None = None,
+        again: bool = False,
     ) -> Tensor:
-        """Normalise ``[n, B, D]`` of ``members`` ``[n]`` (None: all), over ``active`` worlds."""
         at = slice(None) if members is None else members
         mean, variance = self.running.read(at)
         if not (learn or self._measuring):
@@ -75,7 +82,8 @@ class MessageNormalizer:
             found = (centred.square() * weight).sum(1, keepdim=True) / count
             variance = torch.where(batch[..., None], found, variance)
         average, step = (self.measured, None) if self._measuring else (self.running, MOMENTUM)
-        average.add(at, mean.detach()[:, 0], variance.detach()[:, 0], batch, step)
+        if not again:
+            average.add(at, mean.detach()[:, 0], variance.detach()[:, 0], batch, step)
         return centred * (variance + EPSILON).rsqrt()
 
     def tensors(self) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dnicomm.core import Interface, Population, RowOptimizer, UtilityModel
+from dnicomm.core import Interface, Population, RowOptimizer, Rows, UtilityModel
 from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.agent import Agent, AgentSpec
+from dnicomm.sim.encoding import MessageEncoder
 from dnicomm.sim.metrics import AgentMeter, ChannelMeter
-from dnicomm.sim.normalise import MessageNormalizer
 from dnicomm.sim.random import torch_seed
 from dnicomm.sim.topology import Edge, edge_name
 from dnicomm.sim.world import World
@@ -56,7 +57,8 @@ class UtilitySettings:
             ``num_classes``.
         optimizer: of the utility models.
         context: fields they see, of the world's ``context_fields``, or ``receiver`` (the receiver's
-            last state) or ``time`` (since the episode began); None: the world's default.
+            last state), ``sender`` (the sender's, where all senders have states of one size) or
+            ``time`` (since the episode began); None: the world's default.
         label: the field that is a labelled model's label; None: the world's label.
     """
 
@@ -87,7 +89,8 @@ class AgentPopulation:
     window: int | None
     state_size: int
     inputs: list[Edge | None]  # [N * K] the channel of each slot
-    normalizer: MessageNormalizer | None = None
+    encoder: MessageEncoder | None = None
+    shared: bool = False  # whether all members have one row of parameters
     interface: Interface | None = None
     context: tuple[str, ...] = ()
     share_read: Tensor = field(default_factory=lambda: torch.ones(0))  # [N * K] running
@@ -101,12 +104,51 @@ class AgentPopulation:
         """Whether the agents have a state."""
         return self.state_size > 0
 
+    @property
+    def epochs(self) -> int:
+        """Steps that the agents take on each window."""
+        return cast(Agent, self.agents.template).epochs
+
+    def row(self, member: int) -> int:
+        """Where a member's parameters are."""
+        return 0 if self.shared else member
+
+    def gather(self, members: Tensor | None, requires_grad: bool) -> Rows:
+        """Parameters of ``members`` ``[n]`` (None: all) as one leaf ``[n, P]``."""
+        if not self.shared:
+            return self.agents.rows(members, requires_grad)
+        count = len(self.names) if members is None else len(members)
+        own = self.agents.rows(requires_grad=False)
+        parameters = own.parameters.expand(count, -1).requires_grad_(requires_grad)
+        buffers = {k: v.expand(count, *v.shape[1:]).clone() for k, v in own.buffers.items()}
+        return Rows(members, parameters, buffers)
+
+    def learn(self, rows: Rows, gradient: Tensor | None, live: Tensor, progress: float) -> None:
+        """One step of the members in ``rows``, ``live`` ``[n]`` bool of them.
+
+        Members that share their parameters share one step, the sum of their gradients, and what
+        they keep in buffers: the mean of it.
+        """
+        if not self.shared:
+            self.agents.step(rows, gradient, live, progress)
+            return
+        if gradient is not None:
+            gradient = torch.where(live[:, None], gradient, 0.0).sum(0, keepdim=True)
+        buffers = {
+            name: buffer.mean(0, keepdim=True) if buffer.is_floating_point() else buffer[-1:]
+            for name, buffer in rows.buffers.items()
+        }
+        own = Rows(None, self.agents.parameters.detach(), buffers)
+        if gradient is None:
+            gradient = torch.zeros_like(own.parameters)
+        self.agents.step(own, gradient, live.any()[None], progress)
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything learnt, by name, for a checkpoint; the tensors themselves."""
         own = {"share_read": self.share_read, "ticks": self.ticks}
         parts = {"agents": self.agents.tensors(), "channels": own}
-        if self.normalizer is not None:
-            parts["normalizer"] = self.normalizer.tensors()
+        if self.encoder is not None:
+            parts["encoder"] = self.encoder.tensors()
         if self.interface is not None:
             parts["utilities"] = self.interface.utilities.tensors()
         return {f"{part}.{name}": t for part, of in parts.items() for name, t in of.items()}
@@ -118,10 +160,15 @@ def build_populations(
     settings: Mapping[str, AgentSettings],
     utility: UtilitySettings | None,
     message_size: int,
-    normalise: bool,
+    encoder: Callable[[int], MessageEncoder] | None,
+    share_parameters: bool,
     seed: int,
 ) -> list[AgentPopulation]:
     """Make the agents of ``world`` and group them.
+
+    Args:
+        encoder: builds what encodes the messages of so many members; None: they go as they are.
+        share_parameters: whether the members of a population are one network.
 
     Raises:
         UserError: if an agent can't be built for its spaces.
@@ -136,15 +183,17 @@ def build_populations(
         key = (spaces, receives, own.key, own.optimizer, own.window, preference)
         groups.setdefault(key, []).append(name)
     populations = [
-        _population(world, names, settings[names[0]], edges, indegree, message_size, seed)
+        _population(
+            world, names, settings[names[0]], edges, indegree, message_size, share_parameters, seed
+        )
         for names in groups.values()
     ]
     for population in populations:
         members = len(population.names)
-        if normalise:
-            population.normalizer = MessageNormalizer(members, message_size, world.device)
+        if encoder is not None:
+            population.encoder = encoder(members)
         if utility is not None and population.spec.num_inputs:
-            _add_interface(population, world, utility, seed)
+            _add_interface(population, world, utility, _sender_size(population, populations), seed)
         slots = len(population.inputs)
         population.share_read = torch.ones(slots, device=world.device)
         population.ticks = torch.zeros(members, dtype=torch.int64, device=world.device)
@@ -161,6 +210,7 @@ def _population(
     edges: Sequence[Edge],
     indegree: Mapping[str, int],
     message_size: int,
+    shared: bool,
     seed: int,
 ) -> AgentPopulation:
     spaces = world.spaces(names[0])
@@ -172,7 +222,7 @@ def _population(
         num_inputs=max(indegree[name] for name in names),
     )
     members = []
-    for name in names:
+    for name in names[:1] if shared else names:
         with torch_seed(seed, "agent", name), warnings.catch_warnings():
             # an agent that only talks has an action layer of no outputs
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
@@ -180,6 +230,11 @@ def _population(
         if not isinstance(agent, Agent):
             kind = type(agent).__name__
             raise UserError(f"agent {name}: {kind} is not an Agent (see dnicomm.sim.Agent)")
+        epochs = agent.epochs
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise UserError(
+                f"agent {name}: epochs is {epochs}; it must be 1 or more, a whole number"
+            )
         members.append(agent)
     state = pytree.tree_leaves(members[0].initial_state(1))
     if any(leaf.requires_grad for leaf in state):
@@ -198,6 +253,7 @@ def _population(
         window=own.window,
         state_size=sum(leaf[0].numel() for leaf in state),
         inputs=inputs,
+        shared=shared,
     )
 
 
@@ -215,14 +271,26 @@ def _wire(populations: list[AgentPopulation], edges: Sequence[Edge]) -> None:
                 sender.routes.append(Route(r, rows, slots, channels))
 
 
+def _sender_size(receiver: AgentPopulation, populations: Sequence[AgentPopulation]) -> int | None:
+    """Numbers in the state of those who send to a population; None: it differs among them."""
+    sizes = {p.state_size for p in populations for e in receiver.inputs if e and e[0] in p.names}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 def _add_interface(
-    population: AgentPopulation, world: World, settings: UtilitySettings, seed: int
+    population: AgentPopulation,
+    world: World,
+    settings: UtilitySettings,
+    sender_size: int | None,
+    seed: int,
 ) -> None:
     fields = list(world.default_context if settings.context is None else settings.context)
     takes_label = "num_classes" in inspect.signature(settings.factory).parameters
     label = settings.label or world.label_field
     known = {name: field.size for name, field in world.context_fields.items()}
     known |= {"receiver": population.state_size, "time": 1}
+    if sender_size is not None:
+        known["sender"] = sender_size
     for name in fields:
         if name not in known:
             raise UserError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dnicomm.sim.mail import Parcel
+from dnicomm.sim.parcel import Parcel
 from dnicomm.sim.population import Index, Route
 from dnicomm.sim.topology import edge_name
 from dnicomm.sim.window import Tick
 
 if TYPE_CHECKING:
-    from dnicomm.sim.engine import Engine, Lane
+    from dnicomm.sim.engine import Engine
+    from dnicomm.sim.lane import Lane
 
 
 @dataclass
@@ -37,9 +39,8 @@ def feed_back(engine: Engine, time: int, ticks: Sequence[tuple[Lane, Tick]]) -> 
     outgoing = []
     for lane, tick in ticks:
         own = [o for route in lane.population.routes if (o := _outgoing(engine, lane, tick, route))]
-        if own and lane.population.normalizer is not None:
-            normalize, speaks = lane.population.normalizer, _speaks(own, tick)
-            tick.message = normalize(tick.message, tick.at, speaks, engine.learn)
+        if own:
+            _encode(engine, lane, tick, _speaks(own, tick))
         outgoing += own
     for receiver, lane in enumerate(engine.lanes):
         to_it = [o for o in outgoing if o.route.receiver == receiver]
@@ -51,6 +52,21 @@ def feed_back(engine: Engine, time: int, ticks: Sequence[tuple[Lane, Tick]]) -> 
         assert lane.window is not None
         if tick.given is not None:
             lane.window.record.add_output(tick.message, tick.given)
+
+
+def _encode(engine: Engine, lane: Lane, tick: Tick, speaks: Tensor | None) -> None:
+    """What the members of a tick say becomes what is sent, ``[n, B, D]``."""
+    encoder = lane.population.encoder
+    if encoder is None:
+        return
+    noise = None
+    if encoder.draws and engine.learn:
+        key = "message", lane.population.names[0], tick.time
+        size = tick.message.shape[-1]
+        noise = engine.uniform(key, lane.population, tick.members, tick.message, size)
+    given = {"members": tick.at, "active": speaks, "learn": engine.learn, "noise": noise}
+    tick.message = encoder.encode(tick.message, **given)  # type: ignore[arg-type]
+    tick.encode = partial(encoder.encode, **given, again=True)  # type: ignore[arg-type]
 
 
 def _outgoing(engine: Engine, lane: Lane, tick: Tick, route: Route) -> Outgoing | None:
@@ -65,8 +81,10 @@ def _outgoing(engine: Engine, lane: Lane, tick: Tick, route: Route) -> Outgoing 
         return None
     place = engine.tensor(np.searchsorted(tick.members, route.senders[chosen]))
     mask = None if tick.active is None else tick.active[place]
-    if isinstance(is_open, Tensor):
-        mask = is_open if mask is None else mask & is_open
+    for other in (is_open if isinstance(is_open, Tensor) else None,
+                  None if tick.spoke is None else tick.spoke[place]):  # fmt: skip
+        if other is not None:
+            mask = other if mask is None else mask & other
     return Outgoing(lane, tick, route, chosen, place, mask)
 
 
@@ -89,17 +107,33 @@ def _send(engine: Engine, time: int, lane: Lane, outgoing: Sequence[Outgoing]) -
     with torch.no_grad():
         mask = _mask(engine, outgoing, sent)  # [e, B]
         value = _distort(engine, time, channels, torch.where(mask[..., None], sent, 0.0))
-        context = _context(engine, time, lane, slots)  # [e, B, C]
+        context = _context(engine, time, lane, slots, outgoing)  # [e, B, C]
         _tell(engine, lane, outgoing, slots, value, context, mask)
     share = engine.feedback.true_share if engine.learn else 0.0
     if share:  # forward the value that arrives, backward the sender's own, straight through
         value = value + share * torch.where(mask[..., None], sent - sent.detach(), 0.0)
+    engine.charge(channels, mask)
     arrivals = time + 1 + engine.delays[channels, time]
     for arrival in np.unique(arrivals):
         chosen = np.flatnonzero(arrivals == arrival)
         at = slice(None) if len(chosen) == len(slots) else engine.tensor(chosen)
         parcel = Parcel(slots[chosen], value[at], context[at], mask[at], time, int(arrival))
-        lane.mailbox.send(parcel, _lost(engine, time, channels[chosen]))
+        _post(engine, lane, parcel, channels[chosen])
+
+
+def _post(engine: Engine, lane: Lane, parcel: Parcel, channels: Index) -> None:
+    """Put messages on their way; where the links are scarce, each waits for its turn."""
+    lost = _lost(engine, parcel.sent_at, channels)
+    if engine.queues is None:
+        lane.mailbox.send(parcel, lost)
+        return
+    later, carried = engine.queues.admit(engine.tensor(channels), parcel.sent_at, parcel.mask)
+    dropped = ~carried if lost is None else ~carried | lost
+    # to ask a GPU which there are would cost more than to send
+    waits = range(engine.queues.longest + 1) if later.is_cuda else later.unique().tolist()
+    for wait in waits:
+        part = replace(parcel, mask=parcel.mask & (later == wait), arrival=parcel.arrival + wait)
+        lane.mailbox.send(part, dropped)
 
 
 def _mask(engine: Engine, outgoing: Sequence[Outgoing], sent: Tensor) -> Tensor:
@@ -132,16 +166,18 @@ def _lost(engine: Engine, time: int, channels: Index) -> Tensor | None:
     return torch.stack([never if part is None else part[time] for part in lost])
 
 
-def _context(engine: Engine, time: int, lane: Lane, slots: Index) -> Tensor:
+def _context(
+    engine: Engine, time: int, lane: Lane, slots: Index, outgoing: Sequence[Outgoing]
+) -> Tensor:
     """What the receivers' utility models see beside the messages, ``[e, B, C]``."""
     worlds, device = engine.world.num_worlds, engine.world.device
     parts = []
     for name in lane.population.context if engine.learn else ():
         if name == "receiver":
             members = engine.tensor(slots // lane.population.spec.num_inputs)
-            leaves = pytree.tree_leaves(engine.last_state(lane))
-            states = [leaf[members].reshape(len(slots), worlds, -1) for leaf in leaves]
-            part = torch.cat([torch.zeros(len(slots), worlds, 0, device=device), *states], -1)
+            part = _states(engine, lane, members)
+        elif name == "sender":
+            part = torch.cat([_states(engine, o.sender, o.tick.at[o.place]) for o in outgoing])
         elif name == "time":
             part = torch.full((len(slots), worlds, 1), time / engine.length, device=device)
         else:
@@ -150,6 +186,15 @@ def _context(engine: Engine, time: int, lane: Lane, slots: Index) -> Tensor:
     if not parts:
         return torch.zeros(len(slots), worlds, lane.mailbox.context.shape[-1], device=device)
     return torch.cat(parts, -1)
+
+
+def _states(engine: Engine, lane: Lane, members: Tensor) -> Tensor:
+    """Last states of ``members`` ``[e]`` of a population, ``[e, B, S]``."""
+    worlds = engine.world.num_worlds
+    nothing = torch.zeros(len(members), worlds, 0, device=members.device)
+    leaves = pytree.tree_leaves(engine.last_state(lane))
+    return torch.cat([nothing, *(leaf[members].reshape(len(members), worlds, -1)
+                                 for leaf in leaves)], -1)  # fmt: skip
 
 
 def _tell(

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,71 +22,21 @@ from torch import Tensor
 from dnicomm.core import Adam, GradientUtility, RowOptimizer
 from dnicomm.errors import UserError, nearest
 from dnicomm.runs import RunFolder, versions
-from dnicomm.sim.agent import Agent, AgentSpec
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.clock import Clock, PoissonClock, require_ticks
+from dnicomm.sim.credit import Discount
+from dnicomm.sim.encoding import MessageEncoder
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.feedback import feedback_of
+from dnicomm.sim.normalise import MessageNormalizer
 from dnicomm.sim.population import AgentSettings, UtilitySettings, build_populations
 from dnicomm.sim.random import generator
+from dnicomm.sim.records import AgentFactory, Evaluation, Override, Progress, Result
 from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge_name
 from dnicomm.sim.world import Env
 
 CALIBRATION_EPISODES = 2  # before each evaluation, at the same clocks each time
 CALIBRATION_LIMIT = 400  # world time of each, at most
-
-AgentFactory = Callable[[AgentSpec], Agent]
-
-
-@dataclass(frozen=True)
-class Override:
-    """What one agent has of its own; None: as all the others.
-
-    ``key`` tells factories apart: agents with equal keys and specs share a population.
-    """
-
-    agent: AgentFactory | None = None
-    key: Any = None
-    clock: Clock | None = None
-    optimizer: RowOptimizer | None = None
-    window: int | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """When and how agents are tested on what they were never trained on.
-
-    Args:
-        every: world time between evaluations (at the next episode's end); checkpoints are taken
-            then too.
-        episodes: played in each evaluation, with the same clocks each time.
-        num_worlds: B of an evaluation; None: enough to show the whole test split in an episode.
-    """
-
-    every: int = 1000
-    episodes: int = 2
-    num_worlds: int | None = None
-
-
-@dataclass
-class Progress:
-    """Where a run is, for displays."""
-
-    time: int  # world time
-    steps: int  # world time at the end
-    agent_ticks: int
-    wall_s: float
-    record: dict[str, Any] | None = None  # the latest evaluation
-
-
-@dataclass
-class Result:
-    """What a run reached."""
-
-    metrics: dict[str, float]
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]  # one record an evaluation
-    folder: Path | None
 
 
 @dataclass
@@ -104,6 +53,10 @@ class Simulation:
         topology: who sends to whom; None: the environment's own, else all to all.
         message_size: D.
         normalise: batch-normalised messages, where there are at least two worlds.
+        discrete: makes messages discrete instead (``GumbelSymbol``, ``RegulariseDiscretise``);
+            None: they are vectors.
+        share_parameters: whether agents of equal kind are one network: a baseline, for agents are
+            independent here.
         utility: the receivers' utility models; None: none (not with synthetic feedback).
         feedback: ``synthetic``, ``none``, ``exact`` or ``mixed``.
         feedback_share: λ of ``mixed``.
@@ -112,6 +65,7 @@ class Simulation:
         window: world time between updates; None: the environment's own, else 1.
         exact_window: the same where senders wait; None: an episode.
         gamma: discount of rewards per unit of world time.
+        gae_lambda: λ of generalised advantage estimation, per tick of an agent.
         num_worlds: B.
         evaluation: when and how to test.
         seed: of everything random.
@@ -130,6 +84,8 @@ class Simulation:
     topology: Topology | None = None
     message_size: int = 32
     normalise: bool = True
+    discrete: MessageEncoder | None = None
+    share_parameters: bool = False
     utility: UtilitySettings | None = field(
         default_factory=lambda: UtilitySettings(GradientUtility, Adam(3e-3))
     )
@@ -140,6 +96,7 @@ class Simulation:
     window: int | None = None
     exact_window: int | None = None
     gamma: float = 0.99
+    gae_lambda: float = 1.0
     num_worlds: int = 64
     evaluation: Evaluation = field(default_factory=Evaluation)
     seed: int = 0
@@ -157,7 +114,7 @@ class Simulation:
                 raise UserError(f"agents.{name}: there is no such agent.{nearest(name, own)}")
         natural: Topology = Complete() if self.world.edges is None else EdgeList(self.world.edges)
         self.edges = check_edges((self.topology or natural).edges(own), own)
-        normalise = self.normalise and self.num_worlds > 1
+        self._check_cost()
         self.world.reset(0, generator(0, "scratch"))  # some tell more once they began
         self.populations = build_populations(
             self.world,
@@ -165,14 +122,15 @@ class Simulation:
             {name: self._settings(name) for name in own},
             self.utility,
             self.message_size,
-            normalise,
+            self._encoder(),
+            self.share_parameters,
             self.seed,
         )
         clocks = self._clocks()
         self.engine = Engine(
             self.world, self.populations, self.edges, clocks, self.channel, feedback,
-            gradient_scale=self.gradient_scale, gamma=self.gamma,
-            exact_window=self.exact_window, seed=self.seed,
+            gradient_scale=self.gradient_scale, discount=Discount(self.gamma, self.gae_lambda),
+            exact_window=self.exact_window, message_cost=self._message_cost(), seed=self.seed,
         )  # fmt: skip
         worlds = self.evaluation.num_worlds or self.env.eval_worlds or self.num_worlds
         tests = self.env.make(worlds, "test", self.device)
@@ -196,10 +154,34 @@ class Simulation:
                 isinstance(value, bool) or not isinstance(value, int) or value < least
             ):
                 raise UserError(f"{key}={value}: must be a whole number of at least {least}")
-        if not 0 <= self.gamma <= 1:
-            raise UserError(f"gamma={self.gamma}: must be from 0 to 1")
+        for key in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise UserError(f"{key}={getattr(self, key)}: must be from 0 to 1")
         if not 0 <= self.gradient_scale < math.inf:
             raise UserError(f"gradient_scale={self.gradient_scale}: must be at least 0 and finite")
+
+    def _encoder(self) -> Callable[[int], MessageEncoder] | None:
+        """What encodes the messages of so many agents."""
+        discrete, size, device = self.discrete, self.message_size, self.device
+        if discrete is not None:
+            return lambda members: discrete
+        if self.normalise and self.num_worlds > 1:
+            return lambda members: MessageNormalizer(members, size, device)
+        return None
+
+    def _message_cost(self) -> float:
+        """What a message takes from its sender's reward."""
+        if self.channel.cost_unit == "message":
+            return self.channel.cost
+        encoder = self.discrete or MessageEncoder()
+        return self.channel.cost * encoder.bits(self.message_size, self.channel.number_bits)
+
+    def _check_cost(self) -> None:
+        if self.channel.cost and not self.world.rewards:
+            raise UserError(
+                f"channel.cost={self.channel.cost}: {self.env.name} gives no rewards that a "
+                "message could cost"
+            )
 
     def _settings(self, name: str) -> AgentSettings:
         own = self.agents.get(name, Override())
@@ -291,10 +273,10 @@ class Simulation:
 
         What they score there, without learning, goes into ``scores`` as ``train_…``.
         """
-        normalizers = [p.normalizer for p in self.populations if p.normalizer is not None]
+        encoders = [p.encoder for p in self.populations if p.encoder is not None]
         with ExitStack() as measuring:
-            for normalizer in normalizers:
-                measuring.enter_context(normalizer.measure())
+            for encoder in encoders:
+                measuring.enter_context(encoder.measure())
             for number in range(CALIBRATION_EPISODES):
                 if self.calibrator.play(number, CALIBRATION_LIMIT) < CALIBRATION_LIMIT:
                     for name, values in self.world.score().items():
@@ -310,8 +292,8 @@ class Simulation:
             for row, name in enumerate(population.names):
                 agents[name] = {
                     "ticks": int(population.ticks[row].item()),
-                    "updates": int(population.agents.updates[row].item()),
-                    "skipped_updates": int(population.agents.skipped[row].item()),
+                    "updates": int(population.agents.updates[population.row(row)].item()),
+                    "skipped_updates": int(population.agents.skipped[population.row(row)].item()),
                 } | population.agent_meter.summary(row)
         order = self.world.agents
         by_edge = {edge_name(*e): channels[edge_name(*e)] for e in self.edges}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dnicomm.core import Rows, Window
-from dnicomm.sim.agent import State, TickOutput
+from dnicomm.sim.agent import Inbox, State, TickOutput
 
 
 @dataclass
@@ -23,10 +24,14 @@ class Tick:
     at: Tensor  # [n] the same, on the device
     rows: Rows  # their parameters
     output: TickOutput  # [n, B, …]
-    message: Tensor  # [n, B, D] in the graph; normalised once it is sent
+    message: Tensor  # [n, B, D] in the graph; encoded once it is sent
     active: Tensor | None  # [n, B] bool; None: all worlds
     action: Tensor  # [n, B] or [n, B, A]
+    spoke: Tensor | None  # [n, B] bool, whether the message is sent; None: it is
     label: Tensor | None  # [n, B]
+    observation: Tensor | None = None  # [n, B, …] kept where the tick is computed again
+    inbox: Inbox | None = None  # the same
+    encode: Callable[[Tensor], Tensor] | None = None  # what message became of output.message by
     given: Tensor | None = None  # [n, B, D] what receivers told of the messages sent here
     foreseen: Tensor | None = None  # [n, B] value of those messages to their receivers
 
@@ -44,7 +49,10 @@ class OpenWindow:
     rows: Rows  # [w, P] leaf
     record: Window  # what is backpropagated; shared by all populations where feedback is exact
     state: State  # [w, B, …] in the graph
+    at: Tensor | None = None  # [w] the members, on the device; None: all
+    first_state: State = ()  # [w, B, …] as the window began
     ticks: list[Tick] = field(default_factory=list)
+    births: list[tuple[int, Tensor, State]] = field(default_factory=list)  # time, who, state
 
     def place(self, members: NDArray[np.int64]) -> Tensor | None:
         """Where ``members`` stand in the window; None: they are all of it."""
@@ -57,6 +65,11 @@ class OpenWindow:
     def update_state(self, place: Tensor | None, new: State, active: Tensor | None) -> None:
         """Put the states ``[n, B, …]`` after a tick in; inactive worlds keep theirs."""
         self.state = replace_rows(self.state, place, new, active)
+
+    def begin_again(self, born: Tensor, time: int, start: State) -> None:
+        """Members have the state ``start`` ``[w, B, …]`` at ``time`` where ``born`` ``[w, B]``."""
+        self.births.append((time, born, start))
+        self.update_state(None, start, born)
 
 
 def replace_rows(state: State, at: Tensor | None, new: State, active: Tensor | None) -> State:

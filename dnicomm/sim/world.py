@@ -56,6 +56,7 @@ class World(abc.ABC):
     default_context: tuple[str, ...] = ()
     label_field: str | None = None  # context field that holds the receivers' label, one-hot
     edges: tuple[tuple[str, str], ...] | None = None  # its natural channels; None: all to all
+    message_lifetime: int | None = None  # world time after which mail is unseen; None: no limit
 
     @abc.abstractmethod
     def spaces(self, agent: str) -> AgentSpaces:
@@ -123,6 +124,13 @@ class World(abc.ABC):
         The others have no future. It differs from :meth:`active` where agents wait for their turn.
         """
         return self.active()
+
+    def reborn(self) -> Tensor | None:
+        """``[num_agents, B]`` bool: who begins a new life at this time; None: nobody.
+
+        Their states start anew, and what was sent before does not reach them.
+        """
+        return None
 
     def ended(self) -> Tensor | None:
         """``[B]`` bool: worlds whose episode is over; None where none ends early.

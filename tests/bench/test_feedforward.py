@@ -342,7 +342,7 @@ def test_presets_are_whole(name, budget, monkeypatch):
         ("autocast=1", "autocast=1"),
         ("seed=-1", "seed=-1"),
         ("+method.dropout=1", "method.dropout"),
-        ("~method.lr", "method.lr is missing"),
+        ("~method.lr", "method.lr has to be given"),
         ("method.lr=-1", "method.lr=-1"),
         ("method.hidden=[0]", "method.hidden"),
         ("method.kernel_size=4", "odd"),

@@ -281,7 +281,7 @@ def test_bad_values_are_named(changes, complaint):
 def test_a_method_without_a_key_is_refused():
     keys = settings("dni_adam")
     del keys["method"]["hidden"]
-    with pytest.raises(UserError, match=r"method\.hidden: is missing"):
+    with pytest.raises(UserError, match=r"method\.hidden has to be given"):
         TwoNetworks(**keys)
 
 

@@ -78,6 +78,11 @@ BAD = {
     "repeat_copy window=99": "window=99: the first sequences have 5 steps",
     "ptb window=9999": "window=9999: each of the 16 rows has only 500 characters",
     "two_networks block=0": "block=0: must be a whole number of at least 1",
+    "clocks rate=0": "rate=0: must be",
+    "clocks clock=sundial": "clock=sundial: there is no such clock",
+    "clocks world=moon": "world=moon: there is no such world",
+    "clocks delay=[2,0]": "channel.delay=[2, 0]: must be",
+    "clocks drop=2": "channel.drop=2: must be a share from 0 to 1",
 }
 
 
@@ -93,6 +98,7 @@ def test_bad_input(cli, words, message):
 def test_every_experiment_has_its_budgets_and_lines():
     assert set(experiments()) == {
         "mnist", "cifar10", "copy", "repeat_copy", "ptb", "two_networks",
+        "clocks",
     }  # fmt: skip
     for name, line in experiments().items():
         assert line.endswith((".", "?")), name
@@ -108,6 +114,7 @@ SMALL = {
     "repeat_copy": ["width=8", "batch=4"],
     "ptb": ["text=made_up", "width=8", "batch=4"],
     "two_networks": ["dataset=digits", "width=8", "num_worlds=4", "message_size=4"],
+    "clocks": ["width=8", "num_worlds=4", "message_size=4"],
 }
 
 
@@ -149,6 +156,7 @@ def test_every_experiment_with_every_method(cli, monkeypatch):
         "ptb method=outcome patience=2",
         "two_networks method=dni irregular=true",
         "two_networks method=locked decay=true",
+        "clocks method=dni clock=bursty drop=0.2",
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(cli, words):

@@ -332,7 +332,8 @@ def test_a_world_of_rewards_ends_as_it_likes():
     assert rewards_of(steps, "mover")[-1] == pytest.approx(-np.linalg.norm(point))
     assert str(env) == "bowl_v0"
     still = play(env, lambda e: {"mover": move * 0, "watcher": 0})
-    assert [outcome[2]["mover"] for outcome, _ in still[1:]] == [False] * 4 + [True]
+    assert [outcome[2]["mover"] for outcome, _ in still[1:]] == [False] * 5  # it is only cut off
+    assert [outcome[3]["mover"] for outcome, _ in still[1:]] == [False] * 4 + [True]
 
 
 # -- pictures ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A town for the engine's tests: agents with random things to see and to name at every time."""
+"""Two places for the engine's tests: a town of labels, and a market of rewards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,6 +122,98 @@ class TownWorld(World):
         return {"mean_answer": self.answer.to(torch.get_default_dtype()).mean(0)}
 
 
+@dataclass
+class Market(Env):
+    """Configuration of a market: random things to see, and pay for what was done about them.
+
+    Args:
+        discrete: whether an action is one of ``CLASSES``, with a pay for each; else two numbers,
+            paid by how near they are to what was wanted.
+        absent: share of (time, agent, world) in which an agent is not there; it waits.
+        births: share of (time, agent, world) in which an agent begins a new life.
+        last: the first world ends at this time, the others one after another; None: none does.
+        lifetime: world time for which mail is seen; None: no limit.
+    """
+
+    num_agents: int = 2
+    horizon: int = 12
+    discrete: bool = True
+    absent: float = 0.0
+    births: float = 0.0
+    last: int | None = None
+    lifetime: int | None = None
+    name: str = "market"
+
+    def make(self, num_worlds, split, device):
+        return MarketWorld(self, num_worlds, device)
+
+
+class MarketWorld(World):
+    rewards = True
+
+    def __init__(self, env: Market, num_worlds: int, device: torch.device) -> None:
+        self.env, self.num_worlds, self.device = env, num_worlds, device
+        self.agents = tuple(f"agent_{i}" for i in range(env.num_agents))
+        self.horizon, self.message_lifetime = env.horizon, env.lifetime
+        self.early_end = env.last is not None
+
+    def spaces(self, agent: str) -> AgentSpaces:
+        return AgentSpaces((SEEN,), CLASSES if self.env.discrete else 2, self.env.discrete)
+
+    def reset(self, episode: int, rng: np.random.Generator) -> None:
+        env, times, worlds = self.env, self.horizon + 1, self.num_worlds
+        days = []
+        for _ in self.agents:  # one agent after another, so that one more changes nobody's
+            seen, wanted = rng.standard_normal((2, times, worlds, SEEN))
+            chances = rng.random((2, times, worlds))
+            days.append((seen, wanted, chances[0] >= env.absent, chances[1] < env.births))
+        seen, wanted, here, born = (np.stack(part, 1) for part in zip(*days, strict=True))
+        dtype = torch.get_default_dtype()
+        self.seen = torch.from_numpy(seen).to(self.device, dtype)  # [T + 1, n, B, SEEN]
+        self.wanted = torch.from_numpy(wanted).to(self.device, dtype)
+        self.here = torch.from_numpy(here).to(self.device)  # [T + 1, n, B]
+        self.born = torch.from_numpy(born).to(self.device)
+        shape = (len(self.agents), worlds)
+        self.doing = torch.zeros(shape if env.discrete else (*shape, 2), device=self.device)
+        self.paid: list[Tensor] = []  # [n, B] by time
+        self.time = 0
+
+    def observe(self, agents: Sequence[int]) -> Tensor:
+        return self.seen[self.time][list(agents)]
+
+    def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
+        for i, agent in enumerate(agents):
+            there = slice(None) if active is None else active[i]
+            self.doing[agent, there] = actions[i, there].to(self.doing)
+
+    def step(self) -> Tensor:
+        wanted = self.wanted[self.time]
+        if self.env.discrete:
+            pay = wanted.gather(-1, self.doing.long()[..., None])[..., 0]
+        else:
+            pay = -(self.doing - wanted[..., :2]).square().sum(-1)
+        self.paid.append(pay)
+        self.time += 1
+        return pay
+
+    def active(self) -> Tensor | None:
+        return None if self.env.absent == 0 else self.here[self.time]
+
+    def alive(self) -> Tensor | None:
+        return None
+
+    def reborn(self) -> Tensor | None:
+        return None if self.env.births == 0 else self.born[self.time]
+
+    def ended(self) -> Tensor | None:
+        if self.env.last is None:
+            return None
+        return self.time >= self.env.last + torch.arange(self.num_worlds, device=self.device)
+
+    def score(self) -> dict[str, Tensor]:
+        return {"return": torch.stack(self.paid).sum((0, 1))}
+
+
 class Walker(Agent):
     """A recurrent agent with a state of two leaves."""
 
@@ -180,6 +272,12 @@ def double():
 def town() -> type[Town]:
     """The environment."""
     return Town
+
+
+@pytest.fixture(scope="session")
+def market() -> type[Market]:
+    """The environment with rewards."""
+    return Market
 
 
 @pytest.fixture(scope="session")

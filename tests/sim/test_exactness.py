@@ -410,10 +410,10 @@ def test_a_population_equals_its_members_one_by_one(
         found.append((sim, figures))
     (stacked, said), (looped, apart) = found
     close(parameters(stacked), parameters(looped))
-    for name in stacked.populations[0].normalizer.tensors():
+    for name in stacked.populations[0].encoder.tensors():
         close(
-            by_agent(stacked, lambda p, name=name: p.normalizer.tensors()[name]),
-            by_agent(looped, lambda p, name=name: p.normalizer.tensors()[name]),
+            by_agent(stacked, lambda p, name=name: p.encoder.tensors()[name]),
+            by_agent(looped, lambda p, name=name: p.encoder.tensors()[name]),
         )
     close(by_channel(stacked, lambda p: p.share_read), by_channel(looped, lambda p: p.share_read))
     close(

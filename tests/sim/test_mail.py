@@ -11,8 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from dnicomm.sim.mail import Mailbox, Parcel
+from dnicomm.sim.mail import Mailbox
+from dnicomm.sim.parcel import Parcel
 
 SIZE = 2  # numbers in a message
 SCALE = 3.0  # of a message in its sender's graph
@@ -38,10 +40,21 @@ class Letter:
 class Letters:
     """The reference: who holds what, by the words of the documentation."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifetime: int | None = None) -> None:
+        self.lifetime = lifetime
         self.all: list[Letter] = []
         self.flying: list[Letter] = []
         self.held: dict[tuple[int, int], Letter] = {}
+        self.born: dict[tuple[int, int], int] = {}  # member and world; else with the episode
+
+    def seen(self, slot: int, inputs: int, world: int, time: int) -> Letter | None:
+        """What a reader finds in a slot, if anything."""
+        letter = self.held.get((slot, world))
+        if letter is None or letter.sent_at < self.born.get((slot // inputs, world), 0):
+            return None
+        if self.lifetime is not None and time - letter.sent_at > self.lifetime:
+            return None
+        return letter
 
     def send(self, letter: Letter, lost: bool) -> None:
         self.all.append(letter)
@@ -66,7 +79,7 @@ class Letters:
     def end(self) -> None:
         for letter in [*self.flying, *self.held.values()]:
             letter.over = True
-        self.flying, self.held = [], {}
+        self.flying, self.held, self.born = [], {}, {}
 
 
 @dataclass
@@ -90,13 +103,16 @@ class Story:
         exact: bool,
         first_only: bool,
         device: torch.device | str = "cpu",
+        lifetime: int | None = None,
+        births: float = 0.0,
     ) -> None:
         self.members, self.inputs, self.worlds = members, inputs, worlds
         self.exact, self.first_only = exact, first_only
         self.device = torch.device(device)
         self.rng = np.random.default_rng(seed)
-        self.box = Mailbox(members, inputs, worlds, SIZE, 1, self.device)
-        self.letters = Letters()
+        self.births = births
+        self.box = Mailbox(members, inputs, worlds, SIZE, 1, self.device, lifetime)
+        self.letters = Letters(lifetime)
         self.sent: list[Sent] = []
         self.number = self.interval = 0
         self.fresh = True  # the last window has just ended
@@ -119,6 +135,7 @@ class Story:
         for time in range(length):
             self.box.deliver(time)
             self.letters.deliver(time)
+            self.renew(time)
             if self.fresh and self.chance(0.7):  # a window opens as it begins, or nobody is due
                 count = self.rng.integers(1, self.members + 1)
                 chosen = self.rng.choice(self.members, size=count, replace=False)
@@ -127,6 +144,7 @@ class Story:
             self.fresh = False
             if self.window is not None and self.chance(0.7):
                 self.read(time)
+            self.peek(time)
             self.send(time)
             if self.chance(0.3):
                 self.close()
@@ -135,6 +153,14 @@ class Story:
         self.letters.end()
         self.settle()
         assert all(letter.settled for letter in self.letters.all)
+
+    def renew(self, time: int) -> None:
+        born = self.chance(self.births, self.members, self.worlds)
+        if not born.any():  # a mailbox that nobody is born to has nothing to keep
+            return
+        self.box.begin_again(self.tensor(born), time)
+        for place in zip(*np.nonzero(born), strict=True):
+            self.letters.born[int(place[0]), int(place[1])] = time
 
     def send(self, time: int) -> None:
         slots = self.rng.permutation(self.members * self.inputs)
@@ -178,15 +204,10 @@ class Story:
         self.losses.append((messages * self.tensor(weight)).sum())
         self.costs.append(self.tensor(cost))
         for i, b, k in np.ndindex(*mask.shape):
-            letter = self.letters.held.get((int(window[chosen[i]]) * self.inputs + k, b))
-            assert bool(mask[i, b, k]) == (letter is not None)
+            found = messages[i, b, k].detach(), mask[i, b, k], age[i, b, k]
+            letter = self.found(int(window[chosen[i]]) * self.inputs + k, b, time, *found)
             if letter is None:
-                assert age[i, b, k] == 0
-                assert not messages[i, b, k].any()
                 continue
-            assert letter.arrival <= time
-            assert age[i, b, k].item() == time - letter.sent_at
-            np.testing.assert_array_equal(messages[i, b, k].detach().cpu().numpy(), letter.value)
             if active is not None and not active[i, b]:
                 continue
             if not (self.first_only and letter.read_at):
@@ -194,6 +215,25 @@ class Story:
             letter.read_at.append(time)
             letter.gradient += weight[i, b, k]
             self.back[letter.number, b] += weight[i, b, k]
+
+    def found(
+        self, slot: int, world: int, time: int, value: Tensor, mask: Tensor, age: Tensor
+    ) -> Letter | None:
+        """The letter that is there, by what a reader finds."""
+        letter = self.letters.seen(slot, self.inputs, world, time)
+        assert bool(mask) == (letter is not None)
+        assert age.item() == (0 if letter is None else time - letter.sent_at)
+        want = np.zeros(SIZE) if letter is None else letter.value
+        np.testing.assert_array_equal(value.cpu().numpy(), want)
+        assert letter is None or letter.arrival <= time
+        return letter
+
+    def peek(self, time: int) -> None:
+        """A look is as a read, but that nobody is told of it."""
+        messages, mask, age = self.box.peek(time, np.arange(self.members))
+        assert not messages.requires_grad
+        for i, b, k in np.ndindex(*mask.shape):
+            self.found(i * self.inputs + k, b, time, messages[i, b, k], mask[i, b, k], age[i, b, k])
 
     def close(self) -> None:
         for sent in self.sent:
@@ -254,12 +294,14 @@ sizes = {"members": st.integers(1, 3), "inputs": st.integers(1, 2), "worlds": st
     length=st.integers(1, 14),
     exact=st.booleans(),
     first_only=st.booleans(),
+    lifetime=st.none() | st.integers(1, 6),
+    births=st.sampled_from([0.0, 0.0, 0.15, 0.5]),
 )
 @settings(max_examples=100, deadline=None)
 def test_every_message_has_the_life_that_the_documentation_tells(
-    members, inputs, worlds, seed, length, exact, first_only
+    members, inputs, worlds, seed, length, exact, first_only, lifetime, births
 ):
-    story = Story(members, inputs, worlds, seed, exact, first_only)
+    story = Story(members, inputs, worlds, seed, exact, first_only, "cpu", lifetime, births)
     for _ in range(2):  # the second episode finds nothing of the first one
         story.episode(length)
 
@@ -270,6 +312,16 @@ def test_a_long_story(exact, device):
     story.episode(60)
     lives = story.letters.all
     assert {len(letter.read_at) for letter in lives} >= {0, 1, 2, 3}  # it had all sorts of lives
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_long_story_of_short_lives(exact, device):
+    """Mail that nobody sees any more is settled as it was read before."""
+    story = Story(3, 2, 3, 8, exact, False, device, lifetime=4, births=0.1)
+    story.episode(60)
+    lives = story.letters.all
+    assert {len(letter.read_at) for letter in lives} >= {0, 1, 2}
+    assert all(t - letter.sent_at <= 4 for letter in lives for t in letter.read_at)
 
 
 @given(members=st.integers(2, 3), inputs=st.integers(1, 2), seed=st.integers(0, 2**32 - 1))
@@ -330,88 +382,3 @@ def test_a_slot_settles_in_the_same_order_whoever_shares_its_mailbox(members, in
         box.end_episode()
         take(1, box, member * inputs)
     assert orders[0] == orders[1]
-
-
-def mailbox(members=1, inputs=1, worlds=1):
-    return Mailbox(members, inputs, worlds, SIZE, 0, torch.device("cpu"))
-
-
-def parcel(value, sent_at, arrival, slots=(0,)):
-    value = torch.full((len(slots), 1, SIZE), float(value))
-    mask = torch.ones(len(slots), 1, dtype=torch.bool)
-    context = torch.zeros(len(slots), 1, 0)
-    return Parcel(np.array(slots), value, context, mask, sent_at, arrival)
-
-
-def test_a_held_message_collects_over_windows():
-    """Read in three windows, settled once, with the sum of all it was told."""
-    box = mailbox()
-    box.send(parcel(1.0, 0, 1))
-    box.deliver(1)
-    for time in (1, 2, 3):
-        box.open_window(np.array([0]))
-        messages, _, _ = box.read(time, None, None)
-        (messages * time).sum().backward()
-        box.close_window([torch.full((1, 1), 10.0 * time)])
-        assert not any(s.mask.any() for s in box.take_settlements())
-    box.end_episode()
-    (settlement,) = box.take_settlements()
-    assert settlement.gradient[0, 0].tolist() == [6.0, 6.0]
-    assert settlement.cost.item() == 60
-    assert settlement.reads.item() == 3
-
-
-def test_a_look_at_the_inbox_is_no_read():
-    box = mailbox()
-    box.send(parcel(2.0, 0, 1))
-    box.deliver(1)
-    box.open_window(np.array([0]))
-    messages, mask, age = box.peek(4, np.array([0]))
-    assert messages.flatten().tolist() == [2.0, 2.0]
-    assert mask.item()
-    assert age.item() == 4
-    assert not messages.requires_grad
-    box.close_window([])
-    box.end_episode()
-    assert sum(s.reads.sum().item() for s in box.take_settlements()) == 0
-
-
-def test_messages_that_arrive_together_come_in_the_order_in_which_they_were_sent():
-    box = mailbox()
-    for sent_at, arrival in ((0, 5), (2, 5), (1, 5)):
-        box.send(parcel(sent_at + 1, sent_at, arrival))
-    box.deliver(5)
-    box.open_window(np.array([0]))
-    messages, _, age = box.read(5, None, None)
-    assert messages.flatten().tolist() == [3.0, 3.0]
-    assert age.item() == 3
-
-
-def test_an_evaluation_reads_without_counting():
-    box = mailbox()
-    box.send(parcel(1.0, 0, 1))
-    box.deliver(1)
-    box.open_window(np.array([0]))
-    with torch.no_grad():
-        box.read(1, None, None)
-    box.discard_window()
-    box.open_window(np.array([0]))
-    box.close_window([])
-    box.end_episode()
-    assert all(not s.reads.any() for s in box.take_settlements())
-
-
-def test_an_agent_without_channels_has_an_empty_mailbox():
-    box = mailbox(members=2, inputs=0)
-    box.open_window(np.array([0, 1]))
-    messages, mask, age = box.read(0, None, None)
-    assert messages.shape == (2, 1, 0, SIZE)
-    assert mask.shape == age.shape == (2, 1, 0)
-    box.close_window([torch.zeros(2, 1)])
-    box.end_episode()
-    assert box.take_settlements() == []
-
-
-def test_nothing_arrives_when_it_is_sent():
-    with pytest.raises(ValueError, match="after it was sent"):
-        mailbox().send(parcel(1.0, 3, 3))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dnicomm.sim.mail import Settlement
 from dnicomm.sim.metrics import AgentMeter, ChannelMeter
+from dnicomm.sim.parcel import Settlement
 
 CPU = torch.device("cpu")
 

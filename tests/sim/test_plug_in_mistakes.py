@@ -52,6 +52,18 @@ MISTAKES = {
         lambda o: o._replace(value=o.message[:, :1]),
         "value at world time 0 is [5, 1] float32; it must be [5] float32",
     ),
+    "a deviation of another size": (
+        lambda o: o._replace(log_std=o.action[:, 1:]),
+        "log_std at world time 0 is [5, 2] float32; it must be [5, 3] float32",
+    ),
+    "a column of gates": (
+        lambda o: o._replace(speak=o.message[:, :1]),
+        "speak at world time 0 is [5, 1] float32; it must be [5] float32",
+    ),
+    "a decision": (
+        lambda o: o._replace(speak=o.message[:, 0] > 0),
+        "speak at world time 0 is [5] bool; it must be [5] float32",
+    ),
     "another structure": (
         lambda o: o._replace(state=o.state["h"]),
         "state at world time 0 is [5, 5] float32; it must be {h: [5, 5] float32, ticks: [5] float3",
@@ -100,6 +112,14 @@ def test_what_a_loss_is(change, found, town, walker, device):
     message = f"agent agent_0: loss at world time 0 is {found}; it must be [5], one floating-point"
     with pytest.raises(UserError, match=re.escape(message)):
         run(town, Wrong, device=device)
+
+
+@pytest.mark.parametrize("epochs", [0, 2.0, True, None])
+def test_how_often_it_steps(epochs, town, walker):
+    wrong = type("Wrong", (walker,), {"epochs": epochs})
+    said = f"agent agent_0: epochs is {epochs}; it must be 1 or more, a whole number"
+    with pytest.raises(UserError, match=re.escape(said)):
+        run(town, wrong)
 
 
 def test_exceptions_of_a_plug_in_are_its_own(town, walker):

@@ -63,8 +63,8 @@ def of_agent(sim: Simulation, name: str) -> dict[str, Tensor]:
         slots = slice(row * inputs, (row + 1) * inputs)
         learnt = population.interface.utilities.tensors()
         found |= {f"utilities.{k}": v[slots] for k, v in learnt.items()}
-    if population.normalizer is not None:
-        found |= {f"normalizer.{k}": v[row] for k, v in population.normalizer.tensors().items()}
+    if population.encoder is not None:
+        found |= {f"encoder.{k}": v[row] for k, v in population.encoder.tensors().items()}
     return found
 
 

@@ -16,7 +16,7 @@ from dnicomm.commands.bench.catalogue import options
 from dnicomm.commands.bench.view import ExperimentView, chief, cost_table
 from dnicomm.commands.display import display
 from dnicomm.commands.table import figure, metrics_table, tested
-from dnicomm.commands.work import Summary, Work
+from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.runs import Checkpoint, RunFolder
 
 OTHERS = {  # methods that the one at hand is measured by
@@ -50,12 +50,16 @@ class ExperimentWork(Work):
             every = self.config["eval"]["every"]
             return run(self.experiment, self.fresh, every, folder, shown.update)
 
-    def test(self, checkpoint: Checkpoint, episodes: int | None, console: Console) -> None:
+    def test(self, checkpoint: Checkpoint, wanted: Wanted) -> dict[str, Any]:
         self.restore(checkpoint)
         with threads(self.config["threads"]):
             metrics = tested(self.experiment.evaluate())
-        console.print(f"{self.name}, trained for {checkpoint.time:,} updates", soft_wrap=True)
-        console.print(metrics_table(metrics))
+        return {"bench": self.name, "time": checkpoint.time, "metrics": metrics}
+
+    @staticmethod
+    def show_test(console: Console, found: Mapping[str, Any]) -> None:
+        console.print(f"{found['bench']}, trained for {found['time']:,} updates", soft_wrap=True)
+        console.print(metrics_table(found["metrics"]))
 
     @staticmethod
     def words(summary: Summary) -> list[str]:

@@ -1,0 +1,136 @@
+"""Credit for rewards under irregular clocks: returns and advantages of a window's ticks.
+
+γ counts per unit of world time, within a hold and across it, so that a return does not depend on
+how often its agent ticks (a semi-Markov return; Sutton, Precup and Singh, 1999). λ counts per
+tick: generalised advantage estimation (Schulman et al., 2016) with the agent's own ticks as its
+steps, whatever lies between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dnicomm.sim.agent import Inbox, TickOutput
+from dnicomm.sim.window import OpenWindow, Tick
+
+if TYPE_CHECKING:
+    from dnicomm.sim.engine import Engine
+    from dnicomm.sim.lane import Lane
+
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Discount:
+    """How rewards are credited.
+
+    Args:
+        gamma: discount per unit of world time, 0 to 1.
+        gae_lambda: share of what followed, against the value there, at each later tick; 1: the
+            rewards to the window's end and the value of what follows.
+    """
+
+    gamma: float = 0.99
+    gae_lambda: float = 1.0
+
+
+@torch.no_grad()
+def credit(
+    engine: Engine, time: int, lane: Lane, window: OpenWindow
+) -> list[tuple[Tensor, Tensor]]:
+    """Return and advantage ``[n, B]`` of each tick of a window that ends at ``time``.
+
+    An agent without a value has its returns as advantages; without rewards both are zero.
+    """
+    if not engine.rewards or not window.ticks:
+        zeros = [torch.zeros_like(tick.output.message[..., 0]).detach() for tick in window.ticks]
+        return [(zero, zero) for zero in zeros]
+    found = []
+    for tick, returns in zip(window.ticks, _returns(engine, time, lane, window), strict=True):
+        value = tick.output.value
+        advantage = returns if value is None else returns - value.detach()
+        found.append((returns, advantage))
+    if lane.population.agents.template.normalises_advantages:
+        advantages = _normalised(window, [advantage for _, advantage in found])
+        found = [(r, a) for (r, _), a in zip(found, advantages, strict=True)]
+    return found
+
+
+def _returns(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> list[Tensor]:
+    """Discounted reward from each tick on, and the value of what follows the window."""
+    population, world, discount = lane.population, engine.world, engine.discount
+    indices = torch.from_numpy(population.indices[window.members]).to(world.device)
+    future = _value_now(engine, time, lane, window)  # [w, B]
+    found: dict[int, Tensor] = {}
+    by_time = {tick.time: (number, tick) for number, tick in enumerate(window.ticks)}
+    for t in range(time, window.start - 1, -1):
+        alive = engine.alive[t]
+        if alive is not None:
+            future = torch.where(alive[indices], future, 0.0)
+        future = engine.rewards[t][indices] + discount.gamma * future
+        if t in by_time:
+            number, tick = by_time[t]
+            place = window.place(tick.members)
+            found[number] = future if place is None else future[place]
+            future = _mixed(future, place, tick, discount.gae_lambda)
+    return [found[number] for number in range(len(window.ticks))]
+
+
+def _mixed(future: Tensor, place: Tensor | None, tick: Tick, share: float) -> Tensor:
+    """What earlier ticks are told of the time from ``tick`` on: λ of the return, 1 - λ value."""
+    if share == 1 or tick.output.value is None:
+        return future
+    here = future if place is None else future[place]
+    mixed = share * here + (1 - share) * tick.output.value.detach()
+    if tick.active is not None:
+        mixed = torch.where(tick.active, mixed, here)
+    return mixed if place is None else future.index_copy(0, place, mixed)
+
+
+def _value_now(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> Tensor:
+    """Value of the members' situation after ``time``, ``[w, B]``.
+
+    Zero if they have no value, and at the end of an episode whose world tells no other end. It
+    comes from the members' present observation and inbox, a read that does not count as one.
+    """
+    first = window.ticks[0].output
+    worlds = first.message.shape[1]
+    over = engine.world.ended() is None and time + 1 == engine.world.episode_length()
+    if first.value is None or over:
+        return first.message.new_zeros(len(window.members), worlds)
+    observation = engine.world.observe(lane.population.indices[window.members].tolist())
+    inbox = Inbox(*lane.mailbox.peek(time + 1, window.members))
+    # statistics that the agents keep see their ticks only, and this is none
+    buffers = {name: buffer.clone() for name, buffer in window.rows.buffers.items()}
+    rows = replace(window.rows, buffers=buffers)
+    output: TickOutput = lane.population.agents.call(rows, "tick", observation, inbox, window.state)
+    assert output.value is not None
+    return output.value.nan_to_num()
+
+
+def _normalised(window: OpenWindow, advantages: Sequence[Tensor]) -> list[Tensor]:
+    """Advantages with mean 0 and deviation 1 over each member's ticks and worlds."""
+    places = [window.place(tick.members) for tick in window.ticks]
+    rows = [slice(None) if place is None else place for place in places]
+    # in double: advantages that hardly differ must not differ by their rounding errors
+    wide = [advantage.double() for advantage in advantages]
+
+    def by_member(values: Sequence[Tensor]) -> Tensor:  # sums over active worlds, [w, 1]
+        total = torch.zeros(len(window.members), 1, dtype=torch.float64, device=wide[0].device)
+        for tick, at, value in zip(window.ticks, rows, values, strict=True):
+            total[at] += tick.masked(value).sum(1, keepdim=True)
+        return total
+
+    count = by_member([torch.ones_like(value) for value in wide]).clamp(min=1)
+    mean = by_member(wide) / count
+    centred = [value - mean[at] for at, value in zip(rows, wide, strict=True)]
+    deviation = (by_member([value.square() for value in centred]) / count).sqrt() + EPSILON
+    return [
+        (value / deviation[at]).to(advantage)
+        for at, value, advantage in zip(rows, centred, advantages, strict=True)
+    ]

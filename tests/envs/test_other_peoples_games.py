@@ -1,0 +1,146 @@
+"""Environments that others wrote, through the simulator: agents that die, and an order of turns."""
+
+import importlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dnicomm.agents import ActorCritic
+from dnicomm.envs import PettingZooEnv
+from dnicomm.envs.spaces import ActionSpace
+from dnicomm.sim import Evaluation, PoissonClock, Simulation
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def needs(module):
+    """The module's name, if it can be imported."""
+    package = "pygame" if ".butterfly." in module else "pettingzoo.classic"
+    pytest.importorskip(package, reason=f"{module} needs {package} (pip install pettingzoo[all])")
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        pytest.skip(f"{module} can't be imported here: {error}")
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _without_a_screen(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+def moved(simulation):
+    """Whether every population's parameters have changed, and none is infinite or NaN."""
+    before = [p.agents.parameters.clone() for p in simulation.populations]
+    simulation.run(steps=simulation.time + 40)
+    after = [p.agents.parameters for p in simulation.populations]
+    assert all(torch.isfinite(tensor).all() for tensor in after)
+    return all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# -- knights, archers, zombies: agents die one by one ------------------------------------------
+
+
+def test_archers_and_knights_learn_until_they_die():
+    id = needs("pettingzoo.butterfly.knights_archers_zombies_v11")
+    env = PettingZooEnv(id, {"max_cycles": 150, "spawn_delay": 2, "max_zombies": 30})
+    simulation = Simulation(
+        env=env, agent=ActorCritic, clock=PoissonClock(0.7), num_worlds=2, message_size=4,
+        window=10, evaluation=Evaluation(episodes=1, num_worlds=1, every=10_000),
+    )  # fmt: skip
+    assert len(simulation.world.agents) == 4
+    assert moved(simulation)
+
+
+def test_the_dead_neither_act_nor_talk_nor_earn():
+    id = needs("pettingzoo.butterfly.knights_archers_zombies_v11")
+    env = PettingZooEnv(id, {"max_cycles": 400, "spawn_delay": 2, "max_zombies": 50})
+    world = env.make(2, "train", CPU)
+    world.reset(0, np.random.default_rng(0))
+    idle = torch.full((1, 2), world.spaces(world.agents[0]).action_size - 1)
+    partly = 0  # times at which some have died and others live on
+    while not world.ended().all():
+        before = world.active()
+        for number in range(len(world.agents)):
+            world.act([number], idle, before[[number]])
+        rewards = world.step()
+        assert not rewards[~before].any()
+        assert (world.active() <= before).all()
+        alive = world.alive().sum(0)
+        partly += int(((alive > 0) & (alive < len(world.agents))).sum())
+    assert partly > 0
+
+
+# -- noughts and crosses: its own order of turns, and moves that are not allowed ---------------
+
+
+def noughts_and_crosses(num_worlds):
+    return PettingZooEnv(needs("pettingzoo.classic.tictactoe_v3")).make(num_worlds, "train", CPU)
+
+
+def test_players_take_turns_and_games_come_to_their_ends():
+    world = noughts_and_crosses(16)
+    world.reset(0, np.random.default_rng(0))
+    random = torch.Generator().manual_seed(0)
+    total = torch.zeros(2, 16)
+    lengths = torch.zeros(16)
+    while not world.ended().all():
+        active = world.active()
+        turn = int(lengths.max()) % 2
+        assert active[turn].equal(~world.ended())
+        assert not active[1 - turn].any()
+        lengths += active.sum(0)
+        # any of nine moves, taken or not: it stands for one that is free
+        world.act([turn], torch.randint(9, (1, 16), generator=random), active[[turn]])
+        total += world.step()
+    assert (lengths >= 5).all()  # nobody has lost by a move that is not allowed
+    assert (lengths <= 9).all()
+    assert total.sum(0).eq(0).all()
+    assert set(total.abs().flatten().tolist()) <= {0.0, 1.0}
+    assert (lengths[total[0] == 0] == 9).all()  # nobody wins only on a full board
+
+
+def test_players_learn():
+    simulation = Simulation(
+        env=PettingZooEnv(needs("pettingzoo.classic.tictactoe_v3")), agent=ActorCritic,
+        num_worlds=8, message_size=4, window=9,
+        evaluation=Evaluation(episodes=1, num_worlds=2, every=10_000),
+    )  # fmt: skip
+    assert simulation.world.spaces("player_1").observation_shape == (3 * 3 * 2 + 9,)
+    assert moved(simulation)
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "taken"),
+    [
+        (2, [1, 2, 4], 2),
+        (3, [1, 2, 4], 4),
+        (5, [1, 2, 4], 1),
+        (0, [1], 1),
+        (3, [], 3),
+        (3, None, 3),
+    ],
+)
+def test_a_forbidden_action_stands_for_the_next_allowed_one(value, allowed, taken):
+    from gymnasium import spaces
+
+    own = ActionSpace(spaces.Discrete(6), "a_0")
+    actions = None if allowed is None else np.array(allowed, dtype=np.int64)
+    assert own.allowed(value, actions) == taken
+    box = ActionSpace(spaces.Box(-1, 1, (2,)), "a_0")
+    vector = np.ones(2, np.float32)
+    assert box.allowed(vector, actions) is vector
+
+
+def test_a_mask_is_found_in_observations_and_infos():
+    from dnicomm.envs.copies import ParallelCopy
+
+    copy = ParallelCopy(SimpleNamespace(possible_agents=["a", "b", "c"]), "here")
+    copy.observations = {"a": {"action_mask": np.array([0, 1, 1], np.int8)}, "b": np.zeros(3)}
+    copy.infos = {"b": {"action_mask": np.array([True, False, False])}, "c": {}}
+    assert copy.allowed("a").tolist() == [1, 2]
+    assert copy.allowed("b").tolist() == [0]
+    assert copy.allowed("c") is None

@@ -1,0 +1,156 @@
+"""Agents that learn from rewards: with the true gradients at once, or when they come, the same.
+
+As for labels (test_exactness.py): parameters are frozen, gradients add up, numbers are float64.
+"""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dnicomm.agents import PPO, ActorCritic, RecurrentActorCritic, RecurrentPPO
+from dnicomm.core import SGD, Estimate, GradientUtility, Target
+from dnicomm.sim import (
+    Complete,
+    Evaluation,
+    GumbelSymbol,
+    Override,
+    PeriodicClock,
+    PoissonClock,
+    RegulariseDiscretise,
+    Simulation,
+    UtilitySettings,
+    standard_channel,
+)
+
+B, D, T = 5, 3, 16
+FROZEN = SGD(lr=0.0, momentum=1.0)
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+class Ledger:
+    """In an interface's place: writes down every target, or answers with what was written down."""
+
+    fits_unread, needs_cost, context_size = True, False, 1
+
+    def __init__(self, sim: Simulation, population: Any, written: Tensor | None) -> None:
+        self.written = written
+        shape = len(population.inputs), T, B, sim.message_size
+        self.target = torch.zeros(shape, device=sim.device)
+
+    def _at(self, context: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+        times = (context[..., 0] * T).round().long()
+        worlds = torch.arange(times.shape[1], device=times.device)
+        return rows[:, None].expand_as(times), times, worlds.expand_as(times)
+
+    def estimate(self, message: Tensor, context: Tensor, rows: Tensor) -> Estimate:
+        none = torch.zeros_like(message)
+        said = none if self.written is None else self.written[self._at(context, rows)]
+        return Estimate(said, none[..., 0])
+
+    def fit(
+        self, message: Tensor, context: Tensor, target: Target, rows: Tensor, mask: Tensor
+    ) -> Estimate:
+        at = tuple(index[mask] for index in self._at(context, rows))
+        self.target.index_put_(at, target.gradient[mask])
+        return Estimate(torch.zeros_like(message), torch.zeros_like(message[..., 0]))
+
+
+def play(env: Any, agent: Any, feedback: str, written: list[Ledger] | None, **own: Any) -> Any:
+    """One episode: the gradients of all agents, by name, and the ledgers."""
+    given: dict[str, Any] = {
+        "clocks": {"agent_0": PoissonClock(0.7), "agent_1": PeriodicClock(2)},
+        "agents": {"agent_1": Override(key="apart")},
+        "channel": standard_channel(delay=[0, 2], drop=0.1, noise=0.1),
+        "topology": Complete(),
+        "message_size": D,
+        "num_worlds": B,
+        "window": T,
+        "optimizer": FROZEN,
+        "utility": UtilitySettings(GradientUtility, FROZEN, context=("time",)),
+        "evaluation": Evaluation(num_worlds=B),
+        "gae_lambda": 0.9,
+        "gamma": 0.95,
+    }
+    sim = Simulation(env, agent, feedback=feedback, **(given | own))
+    books = []
+    for number, population in enumerate(sim.populations):
+        before = None if written is None else written[number].target
+        population.interface = Ledger(sim, population, before)  # type: ignore[assignment]
+        books.append(population.interface)
+    sim.engine.play(0)
+    gradients = {p.names[0]: p.agents.slots["velocity"][0] for p in sim.populations}
+    return gradients, books
+
+
+def check(env: Any, agent: Any, **own: Any) -> None:
+    exact, books = play(env, agent, "exact", None, **own)
+    oracle, again = play(env, agent, "synthetic", books, **own)
+    without, _ = play(env, agent, "none", None, **own)
+    for name, gradient in exact.items():
+        torch.testing.assert_close(oracle[name], gradient, rtol=1e-9, atol=1e-11)
+        assert not torch.allclose(without[name], gradient, rtol=1e-3)
+    for one, other in zip(books, again, strict=True):
+        torch.testing.assert_close(other.target, one.target, rtol=1e-9, atol=1e-11)
+        assert one.target.any()
+
+
+PLACES = [{}, {"absent": 0.3, "births": 0.1, "lifetime": 4}, {"discrete": False, "last": 9}]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("kind", [ActorCritic, RecurrentActorCritic])
+def test_an_oracle_equals_backpropagation(kind, place, market, device):
+    """A pair of actor-critics in one window: a message learns from its receiver's whole loss."""
+    check(market(horizon=T, **place), partial(kind, width=6), device=device)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"discrete": GumbelSymbol(0.7)},
+        {"discrete": RegulariseDiscretise(1.0)},
+        {"normalise": False, "channel": standard_channel(bandwidth=0.5, queue=2, cost=0.1)},
+    ],
+    ids=["gumbel", "dru", "scarce"],
+)
+def test_whatever_becomes_of_messages(own, market, device):
+    check(market(horizon=T, absent=0.2), partial(RecurrentActorCritic, width=6), **own,
+          device=device)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [ActorCritic, RecurrentActorCritic])
+def test_agents_that_choose_when_to_send(kind, market):
+    check(market(horizon=T), partial(kind, width=6, gate=True, pool=True))
+
+
+@pytest.mark.parametrize("kind", [PPO, RecurrentPPO])
+def test_each_step_on_a_window(kind, market, device):
+    """Frozen, every epoch finds the gradient of the first one."""
+    check(market(horizon=T, absent=0.2), partial(kind, width=6, epochs=3), device=device)
+    found = [
+        play(market(horizon=T), partial(kind, width=6, epochs=n), "exact", None)[0] for n in (1, 3)
+    ]
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], 3 * gradient, rtol=1e-9, atol=1e-11)
+
+
+def test_members_that_are_one_network(market):
+    check(
+        market(horizon=T, absent=0.2), partial(RecurrentActorCritic, width=6),
+        share_parameters=True, agents={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [1, 5])
+def test_agents_without_memory_may_step_whenever_they_like(window, market, device):
+    """With no future (γ = 0) a tick's loss is its own, and windows only split a sum."""
+    own = {"gamma": 0.0, "device": device}
+    env, agent = market(horizon=T, absent=0.2), partial(ActorCritic, width=6)
+    exact, books = play(env, agent, "exact", None, **own)
+    oracle, _ = play(env, agent, "synthetic", books, window=window, **own)
+    for name, gradient in exact.items():
+        torch.testing.assert_close(oracle[name], gradient, rtol=1e-9, atol=1e-11)
