@@ -19,7 +19,6 @@ from dnicomm.errors import UserError
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
 
 NOTHING, TELL = 0, 1  # actions
-MOST_SITUATIONS = 4096  # the context ``situation`` has a number for each
 EVERY_SEQUENCE = 1024  # test worlds show each sequence of days once, where there are no more
 
 
@@ -84,8 +83,6 @@ class SwitchWorld(World):
             "day": ContextField(self.horizon),
             "state": ContextField(2 * count + self.horizon),
         }
-        if 2**count * self.horizon <= MOST_SITUATIONS:
-            self.context_fields["situation"] = ContextField(2**count * self.horizon)
 
     def spaces(self, agent: str) -> AgentSpaces:
         return AgentSpaces((1 + self.calendar * self.horizon,), 2)
@@ -169,12 +166,6 @@ class SwitchWorld(World):
             return visited
         if field == "day":
             return day
-        if field == "situation":  # who has been there, by which day: one of all that there are
-            number = (visited.long() * 2 ** torch.arange(visited.shape[1], device=self.device)).sum(
-                1
-            )
-            return F.one_hot(number + 2 ** visited.shape[1] * self.today,
-                             self.context_fields[field].size).float()  # fmt: skip
         return torch.cat([visited, self.inside[self.today].T.float(), day], -1)
 
     def score(self) -> dict[str, Tensor]:

@@ -176,6 +176,7 @@ class Engine:
         for lane in self.lanes:
             own = born[self.tensor(lane.population.indices)]  # [N, B]
             lane.mailbox.begin_again(own, time)
+            lane.begun = own if lane.begun is None else lane.begun | own
             lane.state = replace_rows(lane.state, None, lane.start, own)
             window = lane.window
             if window is not None:
@@ -245,6 +246,7 @@ class Engine:
             tick.observation, tick.inbox = observation, inbox
             # what comes back to it as a message, apart from what else the agent made of it
             tick.message = output.message.view_as(output.message)
+        tick.begins = lane.take_begun(at)
         window.ticks.append(tick)
         if self.observer is not None:
             self.observer(lane, tick, observation, inbox, before)

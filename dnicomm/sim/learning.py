@@ -98,7 +98,7 @@ def _add_losses(lane: Lane, outcomes: Sequence[Outcome]) -> list[Tensor]:
 
 
 def _to_go(ticks: Sequence[Tick], costs: Sequence[Tensor]) -> list[Tensor]:
-    """Each tick's cost with that of the same members' later ones in the window."""
+    """Each tick's cost with that of the same members' later ones in the window and in that life."""
     later: dict[int, Tensor] = {}
     found = []
     for tick, cost in zip(reversed(ticks), reversed(costs), strict=True):
@@ -106,8 +106,11 @@ def _to_go(ticks: Sequence[Tick], costs: Sequence[Tensor]) -> list[Tensor]:
             own + later[m] if m in later else own
             for m, own in zip(tick.members.tolist(), cost, strict=True)
         ]
-        later.update(zip(tick.members.tolist(), rows, strict=True))
-        found.append(torch.stack(rows))
+        total = torch.stack(rows)  # [n, B]
+        found.append(total)
+        if tick.begins is not None:  # nothing before it led to what follows
+            total = torch.where(tick.begins, 0.0, total)
+        later.update(zip(tick.members.tolist(), total, strict=True))
     return found[::-1]
 
 

@@ -3,6 +3,7 @@
 import math
 import warnings
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -70,12 +71,12 @@ def outcome(spec: AgentSpec, log_policy: Tensor | None = None) -> Outcome:
     )
 
 
-def expected(spec: AgentSpec, output: TickOutput, told: Outcome) -> tuple[Tensor, Tensor]:
+def expected(spec: AgentSpec, output: Any, told: Outcome) -> tuple[Tensor, Tensor]:
     """Log-probability of what was done and entropy, ``[B]``, by torch's own distributions."""
     likely = undecided = torch.zeros(B)
     if spec.action_size and spec.discrete:
-        law = Categorical(logits=output.action)
-        likely, undecided = law.log_prob(told.action), law.entropy()
+        choice = Categorical(logits=output.action)
+        likely, undecided = choice.log_prob(told.action), choice.entropy()
     elif spec.action_size:
         law = Normal(output.action, output.log_std.exp())
         likely, undecided = law.log_prob(told.action).sum(-1), law.entropy().sum(-1)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,9 +14,12 @@ from dnicomm.sim import (
     Evaluation,
     PoissonClock,
     Simulation,
+    TickOutput,
     UtilitySettings,
     standard_channel,
 )
+from dnicomm.sim.learning import _to_go
+from dnicomm.sim.window import Tick
 
 WORLDS, HORIZON = 4, 14
 
@@ -142,3 +146,24 @@ def test_costs(remembers, window, town, walker):
         row = receivers.names.index(f"agent_{receiver}")
         summary = receivers.channel_meter.summary(row)
         assert summary["age"] == pytest.approx(sum(ages) / len(ages))
+
+
+def test_what_a_new_life_costs_is_not_charged_to_the_old_one(device):
+    """By hand: member 0 is born anew at its third tick in world 1, member 1 never."""
+    ones = torch.ones(2, 2, device=device)
+    ticks = [_tick(0, [0, 1], None, device), _tick(1, [0], None, device)]
+    ticks += [_tick(2, [0, 1], torch.tensor([[False, True], [False, False]]), device)]
+    costs = [ones, 10 * ones[:1], 100 * ones]
+    first, second, third = _to_go(ticks, costs)
+    assert first.tolist() == [[111.0, 11.0], [101.0, 101.0]]
+    assert second.tolist() == [[110.0, 10.0]]
+    assert third.tolist() == [[100.0, 100.0], [100.0, 100.0]]
+
+
+def _tick(time, members, begins, device) -> Tick:
+    at = torch.tensor(members, device=device)
+    nothing = torch.zeros(len(members), 2, 1, device=device)
+    output = TickOutput(nothing, nothing)
+    tick = Tick(time, np.array(members), at, None, output, nothing, None, nothing, None, None)
+    tick.begins = None if begins is None else begins.to(device)
+    return tick

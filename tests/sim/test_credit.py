@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,8 +54,8 @@ class Teller(Agent):
 class Play:
     """One episode, and what each agent was told of its ticks."""
 
-    sim: Simulation
-    told: dict[str, list]
+    sim: Any
+    told: dict[str, list[Any]]
     ticks: dict[str, list[int]]
     window: int
 
@@ -96,7 +97,7 @@ class Play:
 
         The last of them is where the life of the agent ends, if it does.
         """
-        name, stops = f"agent_{agent}", []
+        name, stops = f"agent_{agent}", list[int]()
         for later in range(time + 1, self.end(time) + 2):
             if self.over(agent, later, world):
                 return [*stops, later], True
@@ -114,10 +115,11 @@ class Play:
 
 
 def play(env, window: int, gae_lambda: float, device, **agent) -> Play:
-    told = {f"agent_{i}": [] for i in range(env.num_agents)}
+    told: dict[str, list[Any]] = {f"agent_{i}": [] for i in range(env.num_agents)}
     agents = {n: Override(partial(Teller, told=own, **agent), key=n) for n, own in told.items()}
-    sim = Simulation(
-        env, Teller, agents=agents, gamma=GAMMA, gae_lambda=gae_lambda, window=window,
+    sim: Any = Simulation(
+        env, partial(Teller, told=[]), agents=agents, gamma=GAMMA, gae_lambda=gae_lambda,
+        window=window,
         clocks={"agent_0": PoissonClock(0.5), "agent_1": PeriodicClock(3)}, topology=Complete(),
         message_size=2, num_worlds=B, optimizer=SGD(0.0), device=device,
         evaluation=Evaluation(num_worlds=B),
@@ -292,10 +294,11 @@ def test_stacked_advantages_are_each_members_own(market, double, device):
 
 def spoiled(env, device, offset: float, scale: float, **agent) -> Play:
     """As :func:`play` in float32, with other pay, and no finite values where nobody is."""
-    told = {f"agent_{i}": [] for i in range(env.num_agents)}
+    told: dict[str, list[Any]] = {f"agent_{i}": [] for i in range(env.num_agents)}
     agents = {n: Override(partial(Teller, told=own, **agent), key=n) for n, own in told.items()}
-    sim = Simulation(
-        env, Teller, agents=agents, gamma=1.0, window=T, clock=PeriodicClock(1), message_size=2,
+    sim: Any = Simulation(
+        env, partial(Teller, told=[]), agents=agents, gamma=1.0, window=T,
+        clock=PeriodicClock(1), message_size=2,
         num_worlds=B, optimizer=SGD(0.0), evaluation=Evaluation(num_worlds=B), device=device,
     )  # fmt: skip
     step, reset = sim.world.step, sim.world.reset

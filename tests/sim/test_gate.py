@@ -215,7 +215,7 @@ def test_the_policy_gradient_includes_it(kind, discrete, market, monkeypatch):
         torch.testing.assert_close(flat, population.agents.parameters[row])
 
 
-def by_hand(out: TickOutput, outcome: Outcome, discrete: bool) -> Tensor:
+def by_hand(out: Any, outcome: Outcome, discrete: bool) -> Tensor:
     """The loss of a tick, ``[B]``."""
     law = Categorical(logits=out.action) if discrete else Normal(out.action, out.log_std.exp())
     likely, undecided = law.log_prob(outcome.action), law.entropy()

@@ -156,7 +156,7 @@ def masked(active: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
 
 
 def by_hand(
-    agent: nn.Module, seen: Seen, told: dict[int, Tensor], epochs: int, encode: Any, born: Tensor
+    agent: Any, seen: Seen, told: dict[int, Tensor], epochs: int, encode: Any, born: Tensor
 ) -> None:
     """Train ``agent``, the only one of its population, on a window.
 
@@ -168,7 +168,7 @@ def by_hand(
     optimizer = torch.optim.SGD(agent.parameters(), LR)
     for _ in range(epochs):
         optimizer.zero_grad()
-        state, total, now = None, 0.0, seen.window.start
+        state, total, now = None, torch.zeros(()), seen.window.start
         for tick, outcome in zip(seen.ticks, seen.outcomes, strict=True):
             active = None if tick.active is None else tick.active[0]
             if state is None:
@@ -379,50 +379,3 @@ def test_who_was_not_there_does_not_step(market):
     sim.engine.play(0)
     updates = {p.names[0]: p.agents.updates.item() for p in sim.populations}
     assert updates == {"agent_0": 8, "agent_1": 4}
-
-
-# -- many in one kernel ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("kind", "discrete"), [(PPO, True), (RecurrentPPO, False), (ActorCritic, False), (Echo, True)]
-)
-def test_a_population_equals_its_members_one_by_one(kind, discrete, market, device):
-    """The same random numbers for an agent, whoever is in its population."""
-    found = []
-    for keys in (("a", "a", "a"), ("a", "b", "c")):
-        sim = simulation(
-            market(num_agents=3, discrete=discrete, absent=0.2, births=0.1),
-            partial(kind, width=D if kind is Echo else 6, gate=True),
-            clocks=None, clock=PoissonClock(0.6), gae_lambda=0.8, device=device,
-            normalise=kind is not Echo,
-            agents={f"agent_{i}": Override(key=key) for i, key in enumerate(keys)},
-            optimizer=SGD(LR, momentum=0.5, clip=1.0),
-            channel=standard_channel(delay=[0, 2], drop=0.1),
-            utility=UtilitySettings(GradientUtility, SGD(0.05), context=("sender", "receiver")),
-        )  # fmt: skip
-        by_agent(sim)
-        sim.run(24)
-        assert len(sim.populations) == len(set(keys))
-        found.append(
-            {
-                name: population.agents.parameters[row]
-                for population in sim.populations
-                for row, name in enumerate(population.names)
-            }
-        )
-    for name, value in found[0].items():
-        torch.testing.assert_close(value, found[1][name], rtol=1e-8, atol=1e-10)
-
-
-def by_agent(sim: Simulation) -> None:
-    """Random numbers that depend on the agent alone, not on its place in a population."""
-
-    def uniform(key, population, members, like, numbers) -> Tensor:
-        drawn = [
-            sim.engine.draw(key[0], population.names[int(m)], *key[2:]).random((B, numbers))
-            for m in members
-        ]
-        return torch.from_numpy(np.stack(drawn)).to(like)
-
-    sim.engine.uniform = uniform

@@ -6,6 +6,7 @@ As for labels (test_exactness.py): parameters are frozen, gradients add up, numb
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -29,6 +30,13 @@ B, D, T = 5, 3, 16
 FROZEN = SGD(lr=0.0, momentum=1.0)
 
 pytestmark = pytest.mark.usefixtures("double")
+
+
+class Echo(RecurrentPPO):
+    """Its message, its state and what it acts on are one and the same."""
+
+    def heads(self, h, state):
+        return super().heads(h, state)._replace(message=h)
 
 
 class Ledger:
@@ -154,3 +162,51 @@ def test_agents_without_memory_may_step_whenever_they_like(window, market, devic
     oracle, _ = play(env, agent, "synthetic", books, window=window, **own)
     for name, gradient in exact.items():
         torch.testing.assert_close(oracle[name], gradient, rtol=1e-9, atol=1e-11)
+
+
+# -- many in one kernel ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "discrete"), [(PPO, True), (RecurrentPPO, False), (ActorCritic, False), (Echo, True)]
+)
+def test_a_population_equals_its_members_one_by_one(kind, discrete, market, device):
+    """The same random numbers for an agent, whoever is in its population."""
+    found = []
+    for keys in (("a", "a", "a"), ("a", "b", "c")):
+        sim = Simulation(
+            market(num_agents=3, discrete=discrete, absent=0.2, births=0.1),
+            partial(kind, width=D if kind is Echo else 6, gate=True),
+            clock=PoissonClock(0.6), gae_lambda=0.8, topology=Complete(), message_size=D,
+            num_worlds=B, window=6, evaluation=Evaluation(num_worlds=B), device=device,
+            normalise=kind is not Echo,
+            agents={f"agent_{i}": Override(key=key) for i, key in enumerate(keys)},
+            optimizer=SGD(0.3, momentum=0.5, clip=1.0),
+            channel=standard_channel(delay=[0, 2], drop=0.1),
+            utility=UtilitySettings(GradientUtility, SGD(0.05), context=("sender", "receiver")),
+        )  # fmt: skip
+        by_agent(sim)
+        sim.engine.play(0)
+        assert len(sim.populations) == len(set(keys))
+        found.append(
+            {
+                name: population.agents.parameters[row]
+                for population in sim.populations
+                for row, name in enumerate(population.names)
+            }
+        )
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-8, atol=1e-10)
+
+
+def by_agent(sim: Any) -> None:
+    """Random numbers that depend on the agent alone, not on its place in a population."""
+
+    def uniform(key, population, members, like, numbers) -> Tensor:
+        drawn = [
+            sim.engine.draw(key[0], population.names[int(m)], *key[2:]).random((B, numbers))
+            for m in members
+        ]
+        return torch.from_numpy(np.stack(drawn)).to(like)
+
+    sim.engine.uniform = uniform

@@ -200,7 +200,7 @@ def test_a_link_that_is_wide_enough_changes_nothing(scarce, feedback, town, walk
 EDGES = [("agent_0", "agent_1"), ("agent_0", "agent_2"), ("agent_1", "agent_2")]
 
 
-def charged(sim: Simulation) -> tuple[Tensor, Tensor]:
+def charged(sim: Any) -> tuple[Tensor, Tensor]:
     """Messages sent and what they took from rewards, by time and agent, ``[T, N, B]`` each."""
     world, engine = sim.world, sim.engine
     count = torch.zeros(world.horizon, len(world.agents), B)
@@ -319,7 +319,7 @@ def test_links_one_after_another_are_as_scarce_as_the_scarce_one():
     assert Quantise(3).number_bits == 3
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[list[Any], str]] = {
     "bandwidth": ([0, -1.0, math.inf, math.nan, "a", True], "a number above 0 (messages a unit"),
     "queue": ([-1, 1.5, True, "a", None], "a whole number of at least 0"),
     "cost": ([-0.1, math.nan, math.inf, "a", True], "a number of at least 0"),
