@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dnicomm.agents import FeedForward
-from dnicomm.core import Estimate, GradientUtility
+from dnicomm.core import Estimate, GradientUtility, Rows
 from dnicomm.sim import (
     SGD,
     Chain,
@@ -164,6 +164,7 @@ def _tick(time, members, begins, device) -> Tick:
     at = torch.tensor(members, device=device)
     nothing = torch.zeros(len(members), 2, 1, device=device)
     output = TickOutput(nothing, nothing)
-    tick = Tick(time, np.array(members), at, None, output, nothing, None, nothing, None, None)
+    rows = Rows(None, nothing, {})
+    tick = Tick(time, np.array(members), at, rows, output, nothing, None, nothing, None, None)
     tick.begins = None if begins is None else begins.to(device)
     return tick

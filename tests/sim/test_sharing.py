@@ -46,7 +46,7 @@ def simulation(env: Any, agent: Any, **own: Any) -> Simulation:
         "gae_lambda": 0.9,
         "optimizer": Adam(1e-2),
         "utility": UtilitySettings(GradientUtility, Adam(1e-2), context=("sender", "time")),
-        "evaluation": Evaluation(every=12, episodes=1, num_worlds=B),
+        "evaluation": Evaluation(every=8, episodes=1, num_worlds=B),
     }
     return Simulation(env, agent, **(given | own))
 
@@ -93,7 +93,7 @@ def test_who_is_alone_shares_with_nobody(kind, feedback, market, device):
             market(absent=0.2), agent, agents={"agent_1": Override(key="apart")},
             share_parameters=share, feedback=feedback, device=device,
         )  # fmt: skip
-        sim.run(12)
+        sim.engine.play(0)
         found.append(sim.tensors())
     assert same(*found)
 
@@ -194,22 +194,22 @@ def test_a_resumed_run_is_the_one_that_was_never_stopped(name, market, device):
 
     def new() -> Simulation:
         discrete = name in ("gumbel", "ppo", "scarce")
-        env = market(absent=0.1, births=0.1, lifetime=3, discrete=discrete)
+        env = market(horizon=8, absent=0.1, births=0.1, lifetime=3, discrete=discrete)
         return simulation(env, device=device, **RUNS[name])
 
     def figures(record: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in record.items() if key != "wall_s"}
 
     undisturbed = new()
-    history = undisturbed.run(24).history
+    history = undisturbed.run(16).history
     stopped = new()
-    first = stopped.run(12)
+    first = stopped.run(8)
     assert figures(first.history[-1]) == figures(history[0])
     kept = {key: value.clone() for key, value in stopped.tensors().items()}
     facts = json.loads(json.dumps(stopped.facts()))
     resumed = new()
     resumed.restore(kept, facts)
-    rest = resumed.run(24).history
+    rest = resumed.run(16).history
     assert [figures(record) for record in rest] == [figures(record) for record in history[1:]]
     assert same(resumed.tensors(), undisturbed.tensors())
     assert not same(kept, undisturbed.tensors())
