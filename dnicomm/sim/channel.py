@@ -152,6 +152,8 @@ class Scarce(Channel):
             raise UserError(f"channel.bandwidth={self.bandwidth}: must be {allowed}")
         if isinstance(self.queue, bool) or not isinstance(self.queue, int) or self.queue < 0:
             raise UserError(f"channel.queue={self.queue}: must be a whole number of at least 0")
+        if self.queue and self.bandwidth is None:
+            raise UserError(f"channel.queue={self.queue}: nothing waits without channel.bandwidth")
         allowed = "a number of at least 0"
         if _number("cost", self.cost, allowed) < 0:
             raise UserError(f"channel.cost={self.cost}: must be {allowed}")

@@ -25,7 +25,7 @@ from dnicomm.runs import RunFolder, versions
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.clock import Clock, PoissonClock, require_ticks
 from dnicomm.sim.credit import Discount
-from dnicomm.sim.encoding import MessageEncoder
+from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.feedback import feedback_of
 from dnicomm.sim.normalise import MessageNormalizer
@@ -163,6 +163,8 @@ class Simulation:
     def _encoder(self) -> Callable[[int], MessageEncoder] | None:
         """What encodes the messages of so many agents."""
         discrete, size, device = self.discrete, self.message_size, self.device
+        if isinstance(discrete, GumbelSymbol) and size < 2:
+            raise UserError(f"message.size={size}: one of so many symbols says nothing; at least 2")
         if discrete is not None:
             return lambda members: discrete
         if self.normalise and self.num_worlds > 1:

@@ -88,6 +88,8 @@ CASES = {
     "message.discrete=bits": "message.discrete=bits: must be gumbel, dru or null",
     "env=gym env.id=CartPole-v1 agent=ppo agent.epochs=0": "agent.epochs=0: must be a whole number",
     "clock=none clock.rate=1": "clock.rate: there is no clock to take it",
+    "channel.queue=2": "channel.queue=2: nothing waits without channel.bandwidth",
+    "message.discrete=gumbel message.size=1": "message.size=1: one of so many symbols says nothing",
     "env=gym": "env.id has to be given",
     "env=counting clock=poisson": "clock: counting sets when its agents tick; use clock=none",
     # plug-ins
