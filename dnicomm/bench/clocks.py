@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dnicomm.agents import ActorCritic, FeedForward
 from dnicomm.bench.checks import choice, just, number, whole
-from dnicomm.bench.experiment import Experiment
+from dnicomm.bench.simulated import Simulated
 from dnicomm.core import Adam, CriticUtility, GradientUtility, UtilityModel
 from dnicomm.envs import Relay, SpeakerListener
 from dnicomm.errors import UserError
@@ -58,7 +58,7 @@ def clock_of(kind: str, rate: float) -> Clock:
     return PeriodicClock(period)
 
 
-class Clocks(Experiment):
+class Clocks(Simulated):
     """Agents under one clock and channel, with one kind of feedback; an update is an episode.
 
     Args:
@@ -135,12 +135,8 @@ class Clocks(Experiment):
 
     def step(self) -> None:
         """One episode."""
-        simulation = self.simulation
-        simulation.engine.progress = self.updates / self.steps
-        simulation.time += simulation.engine.play(self.updates)
-        simulation.episode += 1
-        self.updates += 1
-        self.samples = simulation.agent_ticks() * simulation.num_worlds
+        self.play()
+        self.samples = self.simulation.agent_ticks() * self.simulation.num_worlds
 
     def evaluate(self) -> dict[str, float]:
         """Score on unseen data; steps that agents' optimisers have taken (``agent_updates``)."""
@@ -173,17 +169,6 @@ class Clocks(Experiment):
             if population.interface is not None:
                 found[f"utility.{name}"] = population.interface.utilities.parameters
         return found
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self.simulation.tensors()
-
-    def facts(self) -> dict[str, Any]:
-        return super().facts() | self.simulation.facts()
-
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        self.simulation.restore(tensors, facts)
-        self.updates, self.samples = int(facts["updates"]), int(facts["samples"])
-        self.stopped = bool(facts["stopped"])
 
 
 def _method(method: Mapping[str, Any]) -> tuple[str, UtilitySettings | None]:

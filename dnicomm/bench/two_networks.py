@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dnicomm.agents import Recurrent
 from dnicomm.bench.checks import choice, flag, just, number, sizes, whole
-from dnicomm.bench.experiment import Experiment
+from dnicomm.bench.simulated import Simulated
 from dnicomm.core import (
     Adam,
     CriticUtility,
@@ -57,7 +57,7 @@ HELD = 3  # evaluations in a row whose mean counts as held
 NEAR = 0.01  # A is at its final accuracy from here on
 
 
-class TwoNetworks(Experiment):
+class TwoNetworks(Simulated):
     """The counting pair in one condition; an update is an episode, of T blocks of T digits.
 
     Args:
@@ -143,12 +143,7 @@ class TwoNetworks(Experiment):
 
     def step(self) -> None:
         """One episode: B updates once, A once (locked) or after each block."""
-        simulation = self.simulation
-        simulation.engine.progress = self.updates / self.steps
-        time = simulation.engine.play(self.updates)
-        simulation.time += time
-        simulation.episode += 1
-        self.updates += 1
+        time = self.play()
         self.samples += (time - 1) * self.num_worlds  # the last unit of time shows no digit
 
     def evaluate(self) -> dict[str, float]:
@@ -181,17 +176,6 @@ class TwoNetworks(Experiment):
             if population.interface is not None:
                 found |= _parameters("utility", population.interface.utilities)
         return found
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self.simulation.tensors()
-
-    def facts(self) -> dict[str, Any]:
-        return super().facts() | self.simulation.facts()
-
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        self.simulation.restore(tensors, facts)
-        self.updates, self.samples = int(facts["updates"]), int(facts["samples"])
-        self.stopped = bool(facts["stopped"])
 
     def finish(self, folder: RunFolder | None) -> dict[str, float]:
         """After how many digits the networks were there; see :func:`milestones`."""
