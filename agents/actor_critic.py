@@ -107,19 +107,7 @@ class RecurrentActorCritic(ActorCritic):
         return self.heads(h, h)
 
 
-class _Proximal(ActorCritic):
-    """The clipped loss, and several steps on each window."""
-
-    normalises_advantages = True
-    clip: float
-
-    def policy_loss(self, likely: Tensor, outcome: Outcome) -> Tensor:
-        ratio = (likely - outcome.log_policy).exp()
-        clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
-        return -torch.minimum(ratio * outcome.advantage, clipped * outcome.advantage)
-
-
-class PPO(_Proximal):
+class PPO(ActorCritic):
     """Proximal policy optimisation: several clipped steps on each window.
 
     Args:
@@ -129,6 +117,8 @@ class PPO(_Proximal):
         entropy, value_weight, pool, gate: as of :class:`ActorCritic`.
     """
 
+    normalises_advantages = True
+
     def __init__(
         self,
         spec: AgentSpec,
@@ -143,25 +133,14 @@ class PPO(_Proximal):
         super().__init__(spec, width, entropy, value_weight, pool, gate)
         self.epochs, self.clip = epochs, clip
 
+    def policy_loss(self, likely: Tensor, outcome: Outcome) -> Tensor:
+        ratio = (likely - outcome.log_policy).exp()
+        clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+        return -torch.minimum(ratio * outcome.advantage, clipped * outcome.advantage)
 
-class RecurrentPPO(_Proximal, RecurrentActorCritic):
+
+class RecurrentPPO(PPO, RecurrentActorCritic):
     """The same with a gated recurrent unit; ticks are computed again from the window's start.
 
-    Args:
-        width: units of the hidden layer and of the state.
-        epochs, clip, entropy, value_weight, pool, gate: as of :class:`PPO`.
+    Arguments as of :class:`PPO`; ``width`` is that of the state too.
     """
-
-    def __init__(
-        self,
-        spec: AgentSpec,
-        width: int = 64,
-        epochs: int = 4,
-        clip: float = 0.2,
-        entropy: float = 0.01,
-        value_weight: float = 0.5,
-        pool: bool = False,
-        gate: bool = False,
-    ) -> None:
-        super().__init__(spec, width, entropy, value_weight, pool, gate)
-        self.epochs, self.clip = epochs, clip

@@ -70,13 +70,9 @@ def scores(
         engine: one that does not learn.
         episodes: the first ones are played, the same as in an evaluation.
     """
-    found: dict[str, list[Tensor]] = {}
     engine.intervene = intervention
     try:
-        for number in range(episodes):
-            engine.play(number)
-            for name, values in engine.world.score().items():
-                found.setdefault(name, []).append(values)
+        found = engine.scores(episodes)
     finally:
         engine.intervene = None
     return {name: torch.cat(values).mean().item() for name, values in found.items()}

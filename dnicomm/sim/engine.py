@@ -120,6 +120,15 @@ class Engine:
             self._end()
         return self.length
 
+    def scores(self, episodes: int) -> dict[str, list[Tensor]]:
+        """What the first episodes reached, by name, ``[B]`` each."""
+        found: dict[str, list[Tensor]] = {}
+        for number in range(episodes):
+            self.play(number)
+            for name, values in self.world.score().items():
+                found.setdefault(name, []).append(values)
+        return found
+
     def draw(self, *key: str | int) -> np.random.Generator:
         return generator(self.seed, self.stream, *key, self.episode)
 
@@ -176,7 +185,6 @@ class Engine:
         for lane in self.lanes:
             own = born[self.tensor(lane.population.indices)]  # [N, B]
             lane.mailbox.begin_again(own, time)
-            lane.begun = own if lane.begun is None else lane.begun | own
             lane.state = replace_rows(lane.state, None, lane.start, own)
             window = lane.window
             if window is not None:
@@ -246,7 +254,6 @@ class Engine:
             tick.observation, tick.inbox = observation, inbox
             # what comes back to it as a message, apart from what else the agent made of it
             tick.message = output.message.view_as(output.message)
-        tick.begins = lane.take_begun(at)
         window.ticks.append(tick)
         if self.observer is not None:
             self.observer(lane, tick, observation, inbox, before)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dnicomm.sim.agent import State
@@ -31,15 +30,6 @@ class Lane:
     due: NDArray[np.bool_]  # [N, T] who ticks when
     ends: NDArray[np.bool_]  # [T] when its windows end
     window: OpenWindow | None = None
-    begun: Tensor | None = None  # [N, B] bool, whose life began since its last tick; None: nobody's
-
-    def take_begun(self, at: Tensor) -> Tensor | None:
-        """Which of the members ``at`` ``[n]``, ticking now, tick for the first time in a life."""
-        if self.begun is None:
-            return None
-        found = self.begun[at]
-        self.begun = self.begun.index_fill(0, at, False)
-        return found
 
 
 def lane_of(

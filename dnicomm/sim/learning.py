@@ -15,7 +15,7 @@ from dnicomm.sim.credit import credit
 from dnicomm.sim.parcel import Settlement
 from dnicomm.sim.policy import log_policy
 from dnicomm.sim.replay import replay
-from dnicomm.sim.window import OpenWindow, Tick
+from dnicomm.sim.window import OpenWindow
 
 if TYPE_CHECKING:
     from dnicomm.sim.engine import Engine
@@ -91,26 +91,23 @@ def _add_losses(lane: Lane, outcomes: Sequence[Outcome]) -> list[Tensor]:
         if population.epochs > 1 and tick.message.requires_grad:
             tick.message.retain_grad()
     interface = population.interface
-    if population.remembers and interface is not None and interface.needs_cost:
+    if costs and population.remembers and interface is not None and interface.needs_cost:
         # what it reads it may use at any later tick of the window
-        costs = _to_go(window.ticks, costs)
+        costs = _to_go(window, costs)
     return costs
 
 
-def _to_go(ticks: Sequence[Tick], costs: Sequence[Tensor]) -> list[Tensor]:
+def _to_go(window: OpenWindow, costs: Sequence[Tensor]) -> list[Tensor]:
     """Each tick's cost with that of the same members' later ones in the window and in that life."""
-    later: dict[int, Tensor] = {}
-    found = []
-    for tick, cost in zip(reversed(ticks), reversed(costs), strict=True):
-        rows = [
-            own + later[m] if m in later else own
-            for m, own in zip(tick.members.tolist(), cost, strict=True)
-        ]
-        total = torch.stack(rows)  # [n, B]
+    later = costs[0].new_zeros(len(window.members), costs[0].shape[1])  # [w, B]
+    births, found = list(window.births), []
+    for tick, cost in zip(reversed(window.ticks), reversed(costs), strict=True):
+        while births and births[-1][0] > tick.time:  # nothing here led to what follows there
+            later = torch.where(births.pop()[1], 0.0, later)
+        place = window.place(tick.members)
+        total = cost + (later if place is None else later[place])
+        later = total if place is None else later.index_copy(0, place, total)
         found.append(total)
-        if tick.begins is not None:  # nothing before it led to what follows
-            total = torch.where(tick.begins, 0.0, total)
-        later.update(zip(tick.members.tolist(), total, strict=True))
     return found[::-1]
 
 

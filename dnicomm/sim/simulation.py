@@ -258,10 +258,7 @@ class Simulation:
         """Test on unseen data, and read the channels' and agents' figures since the last time."""
         scores: dict[str, list[Tensor]] = {}
         self._calibrate(scores)
-        for number in range(episodes or self.evaluation.episodes):
-            self.examiner.play(number)
-            for name, values in self.examiner.world.score().items():
-                scores.setdefault(name, []).append(values)
+        scores |= self.examiner.scores(episodes or self.evaluation.episodes)
         means = {name: torch.cat(values).mean().item() for name, values in scores.items()}
         metrics = dict(sorted(means.items(), key=lambda item: item[0].startswith("train_")))
         record = {"time": self.time, "episode": self.episode, "metrics": metrics} | self._figures()

@@ -32,7 +32,6 @@ class Tick:
     observation: Tensor | None = None  # [n, B, …] kept where the tick is computed again
     inbox: Inbox | None = None  # the same
     encode: Callable[[Tensor], Tensor] | None = None  # what message became of output.message by
-    begins: Tensor | None = None  # [n, B] bool, whose life began since the last tick; None: none
     given: Tensor | None = None  # [n, B, D] what receivers told of the messages sent here
     foreseen: Tensor | None = None  # [n, B] value of those messages to their receivers
 

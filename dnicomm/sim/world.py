@@ -128,7 +128,8 @@ class World(abc.ABC):
     def reborn(self) -> Tensor | None:
         """``[num_agents, B]`` bool: who begins a new life at this time; None: nobody.
 
-        Their states start anew, and what was sent before does not reach them.
+        Their states start anew, what was sent before does not reach them, and no reward is credited
+        across. It is asked after a step and again before the next ticks: the answer is one.
         """
         return None
 

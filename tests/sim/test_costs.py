@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dnicomm.agents import FeedForward
-from dnicomm.core import Estimate, GradientUtility, Rows
+from dnicomm.core import Estimate, GradientUtility, Rows, Window
 from dnicomm.sim import (
     SGD,
     Chain,
@@ -19,7 +19,7 @@ from dnicomm.sim import (
     standard_channel,
 )
 from dnicomm.sim.learning import _to_go
-from dnicomm.sim.window import Tick
+from dnicomm.sim.window import OpenWindow, Tick
 
 WORLDS, HORIZON = 4, 14
 
@@ -151,20 +151,20 @@ def test_costs(remembers, window, town, walker):
 def test_what_a_new_life_costs_is_not_charged_to_the_old_one(device):
     """By hand: member 0 is born anew at its third tick in world 1, member 1 never."""
     ones = torch.ones(2, 2, device=device)
-    ticks = [_tick(0, [0, 1], None, device), _tick(1, [0], None, device)]
-    ticks += [_tick(2, [0, 1], torch.tensor([[False, True], [False, False]]), device)]
+    ticks = [_tick(time, members, device) for time, members in ((0, [0, 1]), (1, [0]), (2, [0, 1]))]
+    born = torch.tensor([[False, True], [False, False]], device=device)
+    window = OpenWindow(0, np.array([0, 1]), ticks[0].rows, Window(), (), ticks=ticks)
+    window.begin_again(born, 2, ())
     costs = [ones, 10 * ones[:1], 100 * ones]
-    first, second, third = _to_go(ticks, costs)
+    first, second, third = _to_go(window, costs)
     assert first.tolist() == [[111.0, 11.0], [101.0, 101.0]]
     assert second.tolist() == [[110.0, 10.0]]
     assert third.tolist() == [[100.0, 100.0], [100.0, 100.0]]
 
 
-def _tick(time, members, begins, device) -> Tick:
+def _tick(time, members, device) -> Tick:
     at = torch.tensor(members, device=device)
     nothing = torch.zeros(len(members), 2, 1, device=device)
     output = TickOutput(nothing, nothing)
     rows = Rows(None, nothing, {})
-    tick = Tick(time, np.array(members), at, rows, output, nothing, None, nothing, None, None)
-    tick.begins = None if begins is None else begins.to(device)
-    return tick
+    return Tick(time, np.array(members), at, rows, output, nothing, None, nothing, None, None)
