@@ -31,6 +31,7 @@ class Tick:
     label: Tensor | None  # [n, B]
     observation: Tensor | None = None  # [n, B, …] kept where the tick is computed again
     inbox: Inbox | None = None  # the same
+    allowed: Tensor | None = None  # [n, B, A] bool, the same; None: every action
     encode: Callable[[Tensor], Tensor] | None = None  # what message became of output.message by
     given: Tensor | None = None  # [n, B, D] what receivers told of the messages sent here
     foreseen: Tensor | None = None  # [n, B] value of those messages to their receivers

@@ -84,6 +84,13 @@ class World(abc.ABC):
     def step(self) -> Tensor | None:
         """One unit of world time; rewards ``[num_agents, B]`` float32, or None where none."""
 
+    def allowed(self, agents: Sequence[int]) -> Tensor | None:
+        """Discrete actions that agents may take now, ``[n, B, action_size]`` bool; None: all.
+
+        Where a row allows none, nothing is known of it, and all are.
+        """
+        return None
+
     def labels(self, agents: Sequence[int]) -> Tensor | None:
         """Right answers at this time, ``[n, B]`` int64 (-1: none); None: no labels at all."""
         return None
