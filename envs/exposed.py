@@ -35,7 +35,7 @@ class ExposedEnv(ParallelEnv):
     - Observations are float32; an agent that sees nothing sees a single zero.
     - An agent without actions has the one action 0.
     - Rewards are the world's own; in a world of labels, 1 for each right answer of an agent that
-      is due.
+      is due, and for a continuous one minus the mean squared distance from the label.
     - ``state()`` is all observations and then the causal facts that utility models may see; the
       fact ``state`` alone, where there is one.
     - Messages are no part of it: they travel by the simulator's channels, or by somebody else's.
@@ -171,8 +171,13 @@ class ExposedEnv(ParallelEnv):
         rewards = dict.fromkeys(self.possible_agents, 0.0)
         for agent, answer in acted.items():
             label = self.world.labels([self.possible_agents.index(agent)])
-            if label is not None and label[0, 0] >= 0:
-                rewards[agent] = float(answer == label[0, 0])
+            if label is None:
+                continue
+            right = label[0, 0]
+            if right.is_floating_point():
+                rewards[agent] = -float((torch.tensor(answer) - right).square().mean().nan_to_num())
+            elif right >= 0:
+                rewards[agent] = float(answer == right)
         return rewards
 
     def _observe(self) -> None:

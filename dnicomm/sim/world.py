@@ -92,7 +92,10 @@ class World(abc.ABC):
         return None
 
     def labels(self, agents: Sequence[int]) -> Tensor | None:
-        """Right answers at this time, ``[n, B]`` int64 (-1: none); None: no labels at all."""
+        """Right answers at this time, ``[n, B]`` int64 (-1: none); None: no labels at all.
+
+        Those of continuous actions are ``[n, B, action_size]`` float32 (NaN: none).
+        """
         return None
 
     def context(self, field: str) -> Tensor:
