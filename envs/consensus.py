@@ -123,13 +123,16 @@ class ConsensusWorld(World):
     # -- what agents see, say and should say --------------------------------------------------
 
     def observe(self, agents: Sequence[int]) -> Tensor:
-        return self.numbers[list(agents), :, None]
+        return self.numbers[self._rows(agents), :, None]
 
     def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
-        rows, estimates = list(agents), actions[..., 0]
+        rows, estimates = self._rows(agents), actions[..., 0]
         if active is not None:
             estimates = torch.where(active, estimates, self.estimates[rows])
         self.estimates[rows] = estimates
+
+    def _rows(self, agents: Sequence[int]) -> Tensor:
+        return torch.as_tensor(agents, device=self.device)
 
     def labels(self, agents: Sequence[int]) -> Tensor:
         return self.mean[None, :, None].expand(len(agents), -1, -1)

@@ -19,7 +19,8 @@ world.reset(0, np.random.default_rng(SEED))
 numbers, mean = world.numbers[:, 0].tolist(), world.mean.item()
 there = world.up[:, 0].tolist()
 number = {name: i for i, name in enumerate(world.agents)}
-ends = [(number[a], number[b]) for a, b in world.edges]
+senders = [number[a] for a, _ in world.edges]
+receivers = [number[b] for _, b in world.edges]
 clock = PoissonClock(0.5)
 ticks = [{*clock.ticks(np.random.default_rng(100 + i), 30)} for i in range(COUNT)]
 said = [[x] for x in numbers]  # by agent, at each time
@@ -29,7 +30,8 @@ for time in range(30):
     for i in range(COUNT):
         new = (said[i][-1] + sum(heard[i].values())) / (1 + len(heard[i]))
         said[i].append(new if due[i] else said[i][-1])
-    for (a, b), up in zip(ends, world.open_edges(*zip(*ends))[:, 0].tolist(), strict=True):
+    links = world.open_edges(senders, receivers)[:, 0].tolist()
+    for a, b, up in zip(senders, receivers, links, strict=True):
         if up and due[a]:
             heard[b][a] = said[a][-1]
     world.step()
