@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.envs.regular_graph import regular_graph
 from dnicomm.errors import UserError
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Consensus(Env):
         return ConsensusWorld(self, num_worlds, device)
 
 
-class ConsensusWorld(World):
+class ConsensusWorld(PicturedWorld):
     """B consensus problems on one graph of E links.
 
     ``numbers`` ``[N, B]`` are a common one, drawn for each world from the standard normal
@@ -73,6 +74,7 @@ class ConsensusWorld(World):
     are the last actions (0 before the first), ``up`` ``[E, B]`` says which links are there now.
     """
 
+    picture = "consensus"
     default_context = ("mean",)
 
     def __init__(self, env: Consensus, num_worlds: int, device: torch.device) -> None:
