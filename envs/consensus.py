@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.envs.regular_graph import regular_graph
 from dnicomm.errors import UserError
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Consensus(Env):
         return ConsensusWorld(self, num_worlds, device)
 
 
-class ConsensusWorld(World):
+class ConsensusWorld(PicturedWorld):
     """B consensus problems on one graph of E links.
 
     ``numbers`` ``[N, B]`` are a common one, drawn for each world from the standard normal
@@ -73,6 +74,7 @@ class ConsensusWorld(World):
     are the last actions (0 before the first), ``up`` ``[E, B]`` says which links are there now.
     """
 
+    picture = "consensus"
     default_context = ("mean",)
 
     def __init__(self, env: Consensus, num_worlds: int, device: torch.device) -> None:
@@ -123,13 +125,16 @@ class ConsensusWorld(World):
     # -- what agents see, say and should say --------------------------------------------------
 
     def observe(self, agents: Sequence[int]) -> Tensor:
-        return self.numbers[list(agents), :, None]
+        return self.numbers[self._rows(agents), :, None]
 
     def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
-        rows, estimates = list(agents), actions[..., 0]
+        rows, estimates = self._rows(agents), actions[..., 0]
         if active is not None:
             estimates = torch.where(active, estimates, self.estimates[rows])
         self.estimates[rows] = estimates
+
+    def _rows(self, agents: Sequence[int]) -> Tensor:
+        return torch.as_tensor(agents, device=self.device)
 
     def labels(self, agents: Sequence[int]) -> Tensor:
         return self.mean[None, :, None].expand(len(agents), -1, -1)

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
@@ -25,7 +22,7 @@ class parallel_env(ExposedEnv):
     """One consensus problem.
 
     Args:
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``human``, ``rgb_array``, ``ansi`` or None.
         split: makes no difference; nothing is set apart for tests.
         settings: as of :class:`~dnicomm.envs.consensus.Consensus`: ``num_agents``, ``degree``,
             ``horizon``, ``graph``; ``up`` is for channels, and there are none here.
@@ -42,12 +39,6 @@ class parallel_env(ExposedEnv):
     def _rewards(self, acted: Mapping[str, Any]) -> dict[str, float]:
         away = (self.world.estimates - self.world.mean).square()[:, 0]
         return dict(zip(self.possible_agents, (-away).tolist(), strict=True))
-
-    def _image(self) -> NDArray[np.float32]:
-        """A row of private numbers and a row of what is said of them, from -3 (dark) to 3."""
-        rows = torch.stack([self.world.numbers[:, 0], self.world.estimates[:, 0]])
-        light: NDArray[np.float32] = (rows / 6 + 0.5).numpy()
-        return light
 
 
 def raw_env(**settings: Any) -> AECEnv:

@@ -139,7 +139,7 @@ def test_what_an_agent_knows_of_the_mean_by_itself():
     """The best guess from the own number leaves half of the mean's variance, v(1 - v/2)."""
     world = consensus(20_000, num_agents=100)
     v = 1 + 1 / 100
-    world.act(range(100), (world.numbers * v / 2)[..., None], None)
+    world.act([*range(100)], (world.numbers * v / 2)[..., None], None)
     assert float(world.score()["error"].mean()) == pytest.approx(v * (1 - v / 2), rel=0.03)
 
 
@@ -221,7 +221,7 @@ def test_who_passes_on_every_number_comes_to_the_mean(up, steps):
         index = torch.tensor(receivers)[:, None, None].expand_as(heard)
         known = known.int().scatter_reduce_(0, index, heard.int(), "amax").bool()
         said = (world.numbers * known).sum(1) / known.sum(1)
-        world.act(range(30), said[..., None], None)
+        world.act([*range(30)], said[..., None], None)
         world.step()
     assert bool(known.all())
     assert float(world.score()["error"].max()) < 1e-10
