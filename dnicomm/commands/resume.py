@@ -44,7 +44,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, Any]:
+    from dnicomm.commands.loggers import logged, require
+
     work = kind(run.config)
+    require(work.config["logger"])
     checkpoint = last_checkpoint(run)
     run.truncate_metrics(0 if checkpoint is None else checkpoint.time)
     if checkpoint is not None:
@@ -52,7 +55,8 @@ def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, A
         console.print(f"going on from {work.time} {checkpoint.time}")
     else:
         console.print("there is no checkpoint yet: beginning anew")
-    return work.carry_on(run, console)
+    with logged(run, work.config["logger"]):
+        return work.carry_on(run, console)
 
 
 def last_checkpoint(run: RunFolder) -> Checkpoint | None:
