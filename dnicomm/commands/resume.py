@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
         if ended is not None:
             console.print("this run has ended")
         summary = _go_on(run, kind, console) if ended is None else ended
-    leave_page(run.path)
+    if ended is None:
+        leave_page(run.path)
     kind.conclude(console, run.path, summary, run.config)
     return 0
 

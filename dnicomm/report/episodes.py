@@ -80,8 +80,10 @@ def sampling(view: RunView) -> str:
     facts = last.facts
     said = (
         f"Recorded is world {facts['world']} of {facts['num_worlds']}, in the last training "
-        "episode before the 1st, 2nd, 4th, 8th … and the last evaluation"
+        "episodes before the 1st, 2nd, 4th, 8th … and the last evaluation"
     )
+    if len(recordings := view.recordings) > len(chosen_recordings(recordings)):
+        said += ", as many as there is room for"
     if facts["until"] < facts["length"]:
         said += f"; of this one the first {facts['until']} of {facts['length']} units of time"
     return said + "."
@@ -96,6 +98,7 @@ def _embedded(recording: Recording) -> dict[str, Any]:
         "began": facts["began"],
         "length": facts["length"],
         "until": facts["until"],
+        "starts": facts["starts"],
         "true_share": facts["true_share"],
         "agents": facts["agents"],
         "edges": [[number[a], number[b]] for a, b in facts["edges"]],

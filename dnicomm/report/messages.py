@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,9 +86,9 @@ def _projection(page: Page, recordings: Sequence[Recording]) -> Html | None:
     what = "what their sender did" if label == "action" else f"their {label}"
     return page.picture(
         "scatter", spec, f"Messages of {len(channels)} channels as points, coloured by {what}",
-        f"A point a message, coloured by {what}; up to 150 of each channel and recorded episode, "
-        "from all worlds, on their first two principal components (each channel and time has its "
-        f"own).{more}",
+        f"A point a message, coloured by {what} (whole numbers are drawn as themselves): up to 150 "
+        "of each channel and recording, from all worlds, on their first two principal components "
+        f"(each channel and time has its own).{more}",
     )  # fmt: skip
 
 
@@ -106,8 +107,9 @@ def _metrics(view: RunView) -> list[Html | None]:
         if not part(view.last, "channels"):
             return []
         said = "What is said and whether anybody listens was not measured. To measure it: "
-        return [element("p", said, element("code", f"dnicomm eval {view.path} --keep"),
-                        class_="note")]  # fmt: skip
+        name = shlex.quote(view.path.absolute().name)  # where it lies is nobody else's business
+        command = element("code", f"dnicomm eval {name} --keep")
+        return [element("p", said, command, class_="note")]
     there = {key: title for key, title in METRICS.items()
              if any(_value(of, key) is not None for of in channels.values())}  # fmt: skip
     rows = [[name, *(_cell(of, key) for key in there)] for name, of in channels.items()]
@@ -146,5 +148,5 @@ def _cell(of: Any, key: str) -> Any:
     if isinstance(found, dict) and value is not None:
         chance = number(found.get("chance_95"))
         if chance is not None:
-            return f"{figure(value)} ({chance:.2f})"
+            return value, f"{figure(value)} ({chance:.2f})"
     return value

@@ -265,6 +265,9 @@ def _is_sound(recording: Recording) -> bool:
     agents, edges = facts.get("agents"), facts.get("edges")
     if not isinstance(agents, list) or not isinstance(edges, list):
         return False
+    starts = facts.get("starts")
+    if not isinstance(starts, list) or any(not isinstance(start, int) for start in starts):
+        return False
     if any(not isinstance(facts.get(key), int) for key in FACTS) or facts["until"] < 1:
         return False
     if any(not isinstance(facts.get(key), int | float) for key in ("true_share", "num_worlds")):

@@ -22,8 +22,8 @@ TRACE = "trace.json"
 MOST_EVENTS = 10_000  # ticks and messages
 UNIT = 1000  # microseconds a unit of world time
 AGENTS, METRICS = 1, 2  # processes
-ARRIVED, TICK, UPDATE = -300, 0, 600  # microseconds after a time, and how long each slice is
-LONG = {"arrived": 200, "tick": 500, "update": 200}
+ARRIVED, TICK, UPDATE = -300, 0, 550  # microseconds after a time, and how long each slice is
+LONG = {"arrived": 200, "tick": 500, "update": 100}
 Event = dict[str, Any]
 
 
@@ -92,9 +92,9 @@ def _messages(recording: Recording) -> Iterator[Event]:
         if of["injected"] > 0:  # not of one that is not a number
             norm = {"norm": _short(of["injected"])}
             yield _instant("synthetic gradient", sender, sent + 100, channel | norm)
-        if of["lost"]:
+        if of["lost"] == 1:
             yield _instant("message lost", sender, sent + 200, channel)
-        elif of["arrival"] < facts["length"]:
+        elif not of["lost"]:
             arrived = _at(recording, of["arrival"]) + ARRIVED
             yield _slice("arrived", receiver, arrived, {**channel, "sent": int(of["sent"])})
             flow = {"name": "message", "cat": "message", "pid": AGENTS,

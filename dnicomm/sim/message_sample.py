@@ -20,6 +20,21 @@ CHANNELS = 12  # the first ones
 MOST_NUMBERS = 40_000  # in all vectors together
 
 
+def thinned(columns: Columns) -> Columns:
+    """Columns of which those of a sample of several episodes are no larger than of one."""
+    value = columns.get("vector.value")
+    if value is None:
+        return columns
+    channels = len(np.unique(columns["vector.channel"]))
+    most = min(VECTORS * channels, MOST_NUMBERS // value.shape[1])
+    if len(value) <= most:
+        return columns
+    kept = np.linspace(0, len(value) - 1, most).round().astype(np.int64)
+    return {
+        name: of[kept] if name.startswith("vector.") else of for name, of in columns.items()
+    }  # fmt: skip
+
+
 class MessageSample:
     """Messages of all worlds, as they will arrive, uniformly chosen on each channel.
 

@@ -1,15 +1,17 @@
 """Recording what happens in the first world of some training episodes, for people to look at.
 
 Nothing is changed by it: the run that is recorded equals the one that is not, bit for bit. The
-last episode before an evaluation is recorded, at the 1st, 2nd, 4th, 8th … evaluation and at the
-last, up to ``MOST`` ticks and as many messages; so a recording is small, and so is their number.
+last episodes before an evaluation are recorded, ``SPAN`` units of world time or one episode, at the
+1st, 2nd, 4th, 8th … evaluation and at the last, up to ``MOST`` ticks and as many messages; so a
+recording is small, and so is their number.
 
-The columns of a recording, times since the episode began (world time):
+The columns of a recording, times since it began (world time):
 
 ====================  ==========================================================================
 ``tick.*``            ``time``, ``agent``, ``action`` (discrete ones, else -1), ``label`` (-1: none)
-``message.*``         ``channel``, ``sent``, ``arrival``, ``lost``, ``first_read`` (-1: never),
-                      ``reads``, ``settled`` (-1: not while it was recorded), and of gradients:
+``message.*``         ``channel``, ``sent``, ``arrival``, ``lost`` (1: on the way, 2: the episode
+                      ended before it arrived), ``first_read`` (-1: never), ``reads``, ``settled``
+                      (-1: not while it was recorded), and of gradients:
                       ``synthetic`` (norm of what the utility model said as it was sent),
                       ``injected`` (norm of what the sender got of it), ``target`` (norm of the true
                       one), ``cosine`` and ``error`` of synthetic to true (error relative); NaN
@@ -38,10 +40,11 @@ from torch import Tensor
 from dnicomm.sim.agent import Inbox, State
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.lane import Lane
-from dnicomm.sim.message_sample import MessageSample
+from dnicomm.sim.message_sample import MessageSample, thinned
 from dnicomm.sim.parcel import Parcel, Settlement
 from dnicomm.sim.window import Tick
 
+SPAN = 60  # world time of a recording of short episodes; of longer ones it is one
 MOST = 4000  # ticks, and as many messages, of one recording
 INTEGERS = {
     "tick": ("time", "agent", "action", "label"),
@@ -53,31 +56,42 @@ NUMBERS = {
     "message": ("synthetic", "injected", "target", "cosine", "error"),
     "reward": ("value",),
 }
+TIMES = (
+    "tick.time", "message.sent", "message.arrival", "message.first_read", "message.settled",
+    "update.time", "reward.time", "vector.sent",
+)  # fmt: skip
 
 
 @dataclass
 class Recorded:
-    """One episode."""
+    """Some episodes in a row."""
 
     columns: dict[str, NDArray[Any]]
     facts: dict[str, Any]
 
+    def has_room_for(self, other: Recorded) -> bool:
+        """Whether both together are still short and small."""
+        small = all(len(self.columns[name]) + len(other.columns[name]) <= MOST
+                    for name in ("tick.time", "message.sent"))  # fmt: skip
+        whole = other.facts["until"] == other.facts["length"]
+        return small and whole and self.facts["length"] + other.facts["length"] <= SPAN
+
 
 class Recorder:
-    """Records episodes of an engine that learns; :meth:`take` hands over the latest one."""
+    """Records episodes of an engine that learns; :meth:`take` hands over the latest ones."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.channel_of = {edge: number for number, edge in enumerate(engine.edges)}
-        self._latest: Recorded | None = None
+        self._episodes: list[Recorded] = []
 
     def wanted(self, time: int, every: int, steps: int) -> bool:
         """Whether an episode that begins at world time ``time`` is to be recorded."""
-        horizon = self.engine.world.horizon
+        span = max(self.engine.world.horizon, SPAN)
         number = time // every + 1  # of the evaluation that comes next
-        return time + horizon >= steps or (
-            number & (number - 1) == 0 and time + horizon >= number * every
-        )
+        if number * every >= steps:
+            return time + span >= steps
+        return number & (number - 1) == 0 and time + span >= number * every
 
     @contextlib.contextmanager
     def recording(self, began: int) -> Iterator[None]:
@@ -88,12 +102,29 @@ class Recorder:
             yield
         finally:
             self.engine.observer = None
-        self._latest = episode.recorded(began)
+        self._episodes.append(episode.recorded(began))
+        del self._episodes[:-SPAN]
 
     def take(self) -> Recorded | None:
-        """What was recorded since the last time; None: nothing."""
-        latest, self._latest = self._latest, None
-        return latest
+        """What was recorded since the last time, as far as there is room; None: nothing."""
+        episodes, self._episodes = self._episodes, []
+        found = episodes.pop() if episodes else None
+        while found is not None and episodes and found.has_room_for(episodes[-1]):
+            found = _joined(episodes.pop(), found)
+        return found
+
+
+def _joined(first: Recorded, then: Recorded) -> Recorded:
+    """Episodes in a row as one recording."""
+    shift, columns = first.facts["length"], dict(first.columns)
+    for name, values in then.columns.items():
+        if name in TIMES:  # -1 says that there is no time
+            values = np.where(values < 0, values, values + shift).astype(values.dtype)
+        columns[name] = np.concatenate([columns[name], values]) if name in columns else values
+    starts = [*first.facts["starts"], *(start + shift for start in then.facts["starts"])]
+    length = shift + then.facts["length"]
+    facts = {"length": length, "until": shift + then.facts["until"], "starts": starts}
+    return Recorded(thinned(columns), {**then.facts, "began": first.facts["began"], **facts})
 
 
 class _Episode:
@@ -268,8 +299,11 @@ class _Episode:
                     columns[key] = np.array(self.rows[key], dtype=dtype)
         if self.sample is not None:
             columns |= {f"vector.{name}": c for name, c in self.sample.columns().items()}
+        late = (columns["message.lost"] == 0) & (columns["message.arrival"] >= engine.length)
+        columns["message.lost"][late] = 2
         facts = {
             "began": began,
+            "starts": [0],
             "episode": engine.episode,
             "length": engine.length,
             "until": until,

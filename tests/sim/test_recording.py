@@ -97,15 +97,16 @@ def test_the_life_of_each_message(town, walker):
         )
     ]
     assert messages
-    assert {m["lost"] for m in messages} == {0, 1}
+    assert {m["lost"] for m in messages} == {0, 1, 2}
     number = found.facts["agents"].index
     for m in messages:
         sender, receiver = (number(name) for name in edges[m["channel"]])
         assert (sender, m["sent"]) in ticks
-        newer = [o["arrival"] for o in messages if o["channel"] == m["channel"] and not o["lost"]
+        newer = [o["arrival"] for o in messages if o["channel"] == m["channel"] and o["lost"] != 1
                  and o["sent"] > m["sent"]]  # fmt: skip
         until = min(newer, default=env.horizon)
         seen = [t for agent, t in ticks if agent == receiver and m["arrival"] <= t < until]
+        assert (m["lost"] == 2) == (m["arrival"] >= env.horizon and m["lost"] != 1)
         want = [] if m["lost"] else sorted(seen)
         assert m["reads"] == len(want)
         assert m["first_read"] == (want[0] if want else -1)
@@ -198,13 +199,41 @@ def test_a_recording_is_bounded(town, walker, monkeypatch):
 
 
 def test_which_episodes_are_recorded(town, walker, tmp_path):
-    """Before the 1st, 2nd, 4th, 8th evaluation and the last one."""
-    sim, run = simulation(town(horizon=EVERY), walker), folder(tmp_path)
-    sim.run(11 * EVERY, run)
-    found, damage = run.recordings()
-    assert damage == []
-    assert [r.time for r in found] == [EVERY * n for n in (1, 2, 4, 8, 11)]
-    assert [r.facts["began"] for r in found] == [EVERY * n for n in (0, 1, 3, 7, 10)]
+    """Before the 1st, 2nd, 4th, 8th evaluation and the last one: one, or several short ones."""
+    for name, horizon, starts in (("a", EVERY, [0]), ("b", 6, [0, 6, 12, 18])):
+        sim, run = simulation(town(horizon=horizon), walker), folder(tmp_path / name)
+        sim.run(12 * 24 if horizon == 6 else 11 * EVERY, run)
+        found, damage = run.recordings()
+        assert damage == []
+        if horizon == 6:
+            assert all(r.facts["length"] == 6 * len(r.facts["starts"]) for r in found)
+            assert all(r.facts["began"] + r.facts["length"] == r.time for r in found)
+            assert found[0].facts["starts"] == starts
+        else:
+            assert [r.time for r in found] == [EVERY * n for n in (1, 2, 4, 8, 11)]
+            assert [r.facts["began"] for r in found] == [EVERY * n for n in (0, 1, 3, 7, 10)]
+            assert all(r.facts["starts"] == starts for r in found)
+
+
+def test_short_episodes_are_recorded_in_a_row(town, walker):
+    """As one after another, with their times shifted."""
+    sim, other = (simulation(town(horizon=8), walker) for _ in range(2))
+    one, both = Recorder(sim.engine), Recorder(other.engine)
+    apart = []
+    for number in range(2):
+        with one.recording(8 * number):
+            sim.engine.play(number)
+        apart.append(one.take())
+        with both.recording(8 * number):
+            other.engine.play(number)
+    found = both.take()
+    assert (found.facts["starts"], found.facts["length"]) == ([0, 8], 16)
+    for name in ("tick.time", "message.sent", "message.arrival", "update.time"):
+        shifted = np.concatenate([apart[0].columns[name], apart[1].columns[name] + 8])
+        np.testing.assert_array_equal(found.columns[name], shifted)
+    reads = [a.columns["message.first_read"] for a in apart]
+    shifted = np.concatenate([reads[0], np.where(reads[1] < 0, -1, reads[1] + 8)])
+    np.testing.assert_array_equal(found.columns["message.first_read"], shifted)
 
 
 def test_a_resumed_run_goes_on_recording(town, walker, tmp_path):

@@ -31,7 +31,7 @@ dnicomm.draw.play = (figure, spec) => {
     }
     if (!acyclic) {
       const places = rank.map((_, i) => ({ x: 0.5 + 0.5 * Math.sin(2 * Math.PI * i / n), y: 0.5 - 0.5 * Math.cos(2 * Math.PI * i / n) }));
-      return { places, tall: n > 24 ? 560 : n > 2 ? 340 : 200, round: true, gap: n > 1 ? Math.sin(Math.PI / n) : 1 };
+      return { places, tall: n > 24 ? 560 : n > 2 ? 340 : 200, round: true, columns: 1, gap: n > 1 ? Math.sin(Math.PI / n) : 1 };
     }
     const layers = [];
     rank.forEach((r, i) => (layers[r] ??= []).push(i));
@@ -46,14 +46,14 @@ dnicomm.draw.play = (figure, spec) => {
         };
       });
     });
-    return { places, tall: Math.max(190, Math.min(620, rows * Math.max(70, 90 * wide))), round: false, gap: 1 / Math.max(columns, rows * wide) };
+    return { places, tall: Math.max(190, Math.min(620, rows * Math.max(70, 90 * wide))), round: false, columns, gap: 1 / Math.max(columns, rows * wide) };
   };
 
   let plan = null, frame = 0, before = 0, running = false;
   const draw = () => {
     const episode = stage.episode, now = stage.time, { color } = dnicomm, n = episode.agents.length;
     const { context: c, width, height } = dnicomm.canvas(canvas, plan.tall);
-    const across = plan.round ? Math.min(width, height * 1.9) : width;
+    const across = plan.round ? Math.min(width, height * 1.9) : Math.min(width, 340 * plan.columns);
     const room = plan.round ? Math.min(across, height) * 0.5 * plan.gap : Math.min(width, 1.6 * height) * plan.gap * 0.5;
     const radius = Math.max(4, Math.min(26, room * 0.62)), named = radius >= 9 || n <= 40;
     const side = radius + (named ? 34 : 12), top = radius + (plan.round ? 30 : 12);
@@ -101,7 +101,7 @@ dnicomm.draw.play = (figure, spec) => {
       if (!named) return;
       c.fillStyle = color("ink");
       c.textAlign = "center";
-      const name = episode.agents[agent], inside = name.match(/\d+$/)?.[0] ?? name.slice(0, 2);
+      const name = episode.agents[agent], inside = name.slice(plan.common).slice(0, 3);
       if (radius >= 9) { c.textBaseline = "middle"; c.fillText(inside, p.x, p.y); c.textBaseline = "alphabetic"; }
       if (n <= 12) {
         c.fillStyle = color("soft");
@@ -122,7 +122,7 @@ dnicomm.draw.play = (figure, spec) => {
           c.strokeStyle = color("lost"); c.lineWidth = 2.5;
           c.beginPath(); c.moveTo(p.x - size, p.y - size); c.lineTo(p.x + size, p.y + size); c.moveTo(p.x - size, p.y + size); c.lineTo(p.x + size, p.y - size); c.stroke();
         }
-      } else if (now < m.arrival) dot(along((now - m.sent) / (m.arrival - m.sent)), "message", size);
+      } else if (now < (m.ended ? m.done : m.arrival)) dot(along((now - m.sent) / (m.arrival - m.sent)), "message", size);
       if (m.injected > 0 && now - m.sent < PULSE) {  // the receiver's answer, at once
         const share = 1 - (now - m.sent) / PULSE, p = along(share), ahead = along(Math.min(1, share + 0.12));
         c.strokeStyle = color("synthetic"); c.lineWidth = 2;
@@ -149,12 +149,13 @@ dnicomm.draw.play = (figure, spec) => {
     told = time;
     const episode = stage.episode, name = agent => episode.agents[agent], now = episode.atTime.get(time), { figure: say } = dnicomm;
     const lines = [];
+    if (time > 0 && episode.starts.includes(time)) lines.push(["soft", "a new episode begins"]);
     if (now) {
-      for (const m of now.arrived) if (!m.lost) lines.push(["message", `a message from ${name(m.from)} arrives at ${name(m.to)}`]);
+      for (const m of now.arrived) lines.push(["message", `a message from ${name(m.from)} arrives at ${name(m.to)}`]);
       for (const tick of now.ticks) {
         const own = now.sent.filter(m => m.from === tick.agent);
         const did = tick.action >= 0 ? `, action ${tick.action}` : "", asked = tick.label >= 0 ? ` (label ${tick.label})` : "";
-        const sends = own.map(m => `${name(m.to)}${m.lost ? " (lost)" : ` (arrives at ${m.arrival})`}`).join(", ");
+        const sends = own.map(m => `${name(m.to)}${m.lost ? " (lost)" : m.ended ? "" : ` (arrives at ${m.arrival})`}`).join(", ");
         lines.push(["message", `${name(tick.agent)} ticks${did}${asked}${own.length ? ` and sends to ${sends}` : ""}`]);
         for (const m of own) if (m.injected > 0) lines.push(["synthetic", `${name(m.to)}'s utility model answers ${name(m.from)} at once: synthetic gradient of norm ${say(m.injected)}`]);
       }
@@ -205,7 +206,13 @@ dnicomm.draw.play = (figure, spec) => {
   });
   const faster = way => { speed.selectedIndex = Math.max(0, Math.min(speed.options.length - 1, speed.selectedIndex + way)); };
   scrub.addEventListener("input", () => stage.go(+scrub.value));
-  const begin = () => { plan = layout(stage.episode); scrub.max = stage.episode.until; told = -1; draw(); };
+  // how many letters all names begin with: they are left out inside of circles
+  const common = names => {
+    let count = 0;
+    while (names.length > 1 && names[0].length > count + 1 && names.every(name => name[count] === names[0][count] && name.length > count + 1)) count++;
+    return count;
+  };
+  const begin = () => { plan = { ...layout(stage.episode), common: common(stage.episode.agents) }; scrub.max = stage.episode.until; told = -1; draw(); };
   stage.listeners.add(what => { if (what === "episode") begin(); else draw(); });
   dnicomm.redraw.add(draw);
   dnicomm.busy = () => running;

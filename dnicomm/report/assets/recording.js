@@ -19,7 +19,9 @@ dnicomm.stage = (() => {
       message.id = i;
       [message.from, message.to] = recording.edges[message.channel];
       message.done = message.settled < 0 ? null : message.settled + END;
-      message.overtaken = !message.lost && message.reads === 0;
+      message.ended = message.lost === 2;  // its episode, before it arrived
+      message.lost = message.lost === 1;
+      message.unread = !message.lost && message.reads === 0;
     });
     const atTime = new Map();
     const at = time => {
@@ -30,7 +32,7 @@ dnicomm.stage = (() => {
     updates.forEach(update => at(update.time).updates.push(update));
     for (const message of messages) {
       at(message.sent).sent.push(message);
-      if (message.arrival < recording.length) at(message.arrival).arrived.push(message);
+      if (!message.ended && !message.lost) at(message.arrival).arrived.push(message);
       if (message.settled >= 0) at(message.settled).settled.push(message);
     }
     const times = [...atTime.keys()].sort((a, b) => a - b);
@@ -72,19 +74,20 @@ dnicomm.stage = (() => {
       return tints[version % tints.length];
     },
     chooser() {
-      const select = dnicomm.make("select", { "aria-label": "episode" },
+      const select = dnicomm.make("select", { "aria-label": "recording" },
         ...stage.titles.map((title, i) => dnicomm.make("option", { value: i }, title)));
       select.addEventListener("change", () => stage.choose(+select.value));
       const follow = () => { select.value = stage.number; };
       listeners.add(follow);
       follow();
-      return dnicomm.make("label", {}, "episode ", select);
+      return dnicomm.make("label", {}, "recorded ", select);
     },
     // everything known of a message, for a tip
     rowsOf(message) {
       const { figure, color } = dnicomm, found = [
         ["sent", message.sent],
-        message.lost ? ["lost on the way", "never arrives", color("lost")] : ["arrives", message.arrival],
+        message.lost ? ["lost on the way", "never arrives", color("lost")]
+          : ["arrives", message.ended ? "no more: the episode ends" : message.arrival],
         ["first read", message.first_read < 0 ? "never" : message.first_read],
         ["reads", message.reads],
       ];

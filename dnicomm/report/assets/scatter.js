@@ -17,12 +17,15 @@ dnicomm.draw.scatter = (figure, spec) => {
   const ramp = share => `color-mix(in oklab, var(--yellow) ${Math.round(100 * share)}%, var(--blue))`;
   const values = [...new Set(spec.groups.flatMap(g => g.label))].filter(v => v !== null).sort((a, b) => a - b);
   const classes = values.length <= 20 && values.every(Number.isInteger);
+  const glyphs = classes && values.every(v => v >= 0 && v < 100);
   const shade = v => v === null ? "var(--grey)" : classes ? `var(--${dnicomm.palette[values.indexOf(v) % 8]})`
     : ramp((v - values[0]) / (values.at(-1) - values[0] || 1));
 
   const draw = () => {
     const width = Math.min(760, Math.max(280, holder.clientWidth));
-    const group = spec.groups.find(g => g.channel === +channel.value && g.time === +time.value);
+    const found = spec.groups.find(g => g.channel === +channel.value && g.time === +time.value);
+    const flat = found && found.shares[1] < 1e-4;  // all on one line: beside it stands what they are about
+    const group = flat ? { ...found, y: found.label.map((v, i) => (v ?? 0) + 0.5 * ((i * 0.618) % 1)) } : found;
     when.textContent = `time ${dnicomm.figure(spec.times[+time.value])}`;
     drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     drawing.style.maxWidth = width + "px";
@@ -34,10 +37,10 @@ dnicomm.draw.scatter = (figure, spec) => {
     drawing.append(svg("path", { class: "axis", d: `M${M - 14} 10V${HEIGHT - M + 14}H${width - 8}` }));
     const percent = share => `${Math.round(100 * share)} % of the variance`;
     drawing.append(svg("text", { x: width / 2, y: HEIGHT - 8, "text-anchor": "middle" }, `first principal component, ${percent(group.shares[0])}`),
-      svg("text", { transform: `translate(13 ${HEIGHT / 2}) rotate(-90)`, "text-anchor": "middle" }, `second, ${percent(group.shares[1])}`));
+      svg("text", { transform: `translate(13 ${HEIGHT / 2}) rotate(-90)`, "text-anchor": "middle" }, flat ? `${spec.label}, spread a little` : `second, ${percent(group.shares[1])}`));
     group.x.forEach((x, i) => {
       const label = group.label[i], px = X(x), py = Y(group.y[i]);
-      const mark = classes && label !== null && label >= 0 && label < 100
+      const mark = glyphs && label !== null
         ? svg("text", { x: px, y: py + 4, "text-anchor": "middle", class: "mark" }, String(label))
         : svg("circle", { cx: px, cy: py, r: 4, "fill-opacity": 0.75 });
       mark.style.fill = shade(label);
@@ -46,10 +49,11 @@ dnicomm.draw.scatter = (figure, spec) => {
       mark.addEventListener("pointerleave", dnicomm.hideTip);
       drawing.append(mark);
     });
+    if (glyphs) return;  // they say themselves what they are
     legend.replaceChildren(...(classes ? values.map(v => [v, shade(v)]) : [values[0], values.at(-1)].filter(v => v !== undefined).map(v => [v, shade(v)])).map(([v, fill]) => {
       const dot = svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("circle", { cx: 5, cy: 5, r: 4 }));
       dot.firstChild.style.fill = fill;
-      return make("li", {}, dot, ` ${spec.label} ${dnicomm.figure(v)}`);
+      return make("li", { class: "entry" }, dot, `${spec.label} ${dnicomm.figure(v)}`);
     }));
   };
   channel.addEventListener("input", draw);

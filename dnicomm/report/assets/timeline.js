@@ -39,7 +39,7 @@ dnicomm.draw.timeline = (figure, spec) => {
 
   const draw = () => {
     const episode = stage.episode, count = Math.max(1, lanes.length);
-    const step = Math.max(7, Math.min(64, 620 / count));
+    const step = Math.max(6, Math.min(64, 620 / count));
     const height = TOP + BOTTOM + Math.min(count * step, 640);
     const { context: c, width } = dnicomm.canvas(canvas, height);
     const dense = step < 14, color = dnicomm.color;
@@ -60,7 +60,14 @@ dnicomm.draw.timeline = (figure, spec) => {
       c.beginPath(); c.moveTo(X(t), TOP - 6); c.lineTo(X(t), height - BOTTOM); c.stroke();
     }
     c.textAlign = "left";
-    c.fillText("world time", 0, 14);
+    c.fillText("time", 0, 14);
+    c.setLineDash([2, 3]);
+    c.strokeStyle = color("soft");
+    for (const t of episode.starts.slice(1)) {
+      if (t < view.from || t > view.to) continue;
+      c.beginPath(); c.moveTo(X(t) - 0.2 * perUnit, TOP - 6); c.lineTo(X(t) - 0.2 * perUnit, height - BOTTOM); c.stroke();
+    }
+    c.setLineDash([]);
 
     c.save();
     c.beginPath(); c.rect(0, TOP - 6, width, height - TOP + 6); c.clip();
@@ -132,14 +139,14 @@ dnicomm.draw.timeline = (figure, spec) => {
     c.lineWidth = strong ? 2.5 : 1.2;
     if (on.messages.input.checked) {
       c.strokeStyle = c.fillStyle = dnicomm.color(m.lost ? "lost" : "message");
-      if (m.overtaken && !strong) c.globalAlpha = alpha * 0.45;
-      const stop = m.lost ? 0.62 : 1, x = x0 + (x1 - x0) * stop, y = y0 + (y1 - y0) * stop;
+      if (m.unread && !strong) c.globalAlpha = alpha * 0.45;
+      const stop = m.lost ? 0.62 : m.ended ? (m.settled + stage.END - m.sent) / (m.arrival - m.sent) : 1, x = x0 + (x1 - x0) * stop, y = y0 + (y1 - y0) * stop;
       c.beginPath(); c.moveTo(x0, y0); c.lineTo(x, y); c.stroke();
       if (m.lost) {
         const s = Math.max(3, size * 0.6);
         c.lineWidth = 2;
         c.beginPath(); c.moveTo(x - s, y - s); c.lineTo(x + s, y + s); c.moveTo(x - s, y + s); c.lineTo(x + s, y - s); c.stroke();
-      } else arrow(c, x0, y0, x, y, size);
+      } else if (!m.ended) arrow(c, x0, y0, x, y, size);
       c.globalAlpha = alpha;
       c.lineWidth = strong ? 2.5 : 1.2;
     }
