@@ -9,6 +9,7 @@ from typing import Any
 
 from dnicomm.commands.at_work import alone, discard, quoted
 from dnicomm.commands.loggers import logged, require
+from dnicomm.commands.pages import leave_page
 from dnicomm.commands.table import screen
 from dnicomm.commands.work import kind_of
 from dnicomm.errors import UserError
@@ -51,6 +52,7 @@ def run_job(
             kept = f"Up to its last evaluation the run is kept: dnicomm resume {path}"
             raise UserError(f"{str(error).rstrip('.')}. {kept}") from error
         raise
+    leave_page(folder, beside=number is None)  # a sweep's are written anew at its end
     if number is None:
         kind.conclude(console, folder, summary, run.config)
     else:

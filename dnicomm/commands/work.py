@@ -110,6 +110,7 @@ class Work(ABC):
         """The tables at the end, where the run lies, and what to try next."""
         cls.show(console, summary)
         console.print(f"\n{folder}", soft_wrap=True, style="bold")
+        console.print(f"look at it: {quoted(folder / 'report.html')}", soft_wrap=True, style="dim")
         console.print("\nTry next:")
         console.print(f"  dnicomm eval {quoted(folder)}", soft_wrap=True)
         console.print("      test it again, without training", soft_wrap=True, style="dim")

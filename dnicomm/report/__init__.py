@@ -3,7 +3,7 @@
 from dnicomm.report.markup import Html, element, figure, table
 from dnicomm.report.page import Page, chart_controls
 from dnicomm.report.reading import RunView, read_run
-from dnicomm.report.run_report import REPORT, report, write_report
+from dnicomm.report.run_report import REPORT, report, write_report, write_reports
 
 __all__ = [
     "REPORT",
@@ -17,4 +17,5 @@ __all__ = [
     "report",
     "table",
     "write_report",
+    "write_reports",
 ]

@@ -70,8 +70,12 @@ def thinned(x: Sequence[float], *rows: Sequence[float | None], names_: Sequence[
     step = -(-len(x) // MOST_POINTS)
     kept = range((len(x) - 1) % step if step else 0, len(x), step) if x else range(0)
     return {"x": [x[i] for i in kept]} | {
-        name: [row[i] for i in kept] for name, row in zip(names_, rows, strict=True)
+        name: [_short(row[i]) for i in kept] for name, row in zip(names_, rows, strict=True)
     }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _pairs(found: Sequence[str]) -> list[list[str]]:

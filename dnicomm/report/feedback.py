@@ -130,7 +130,10 @@ def _table(channels: Mapping[str, Any]) -> Html:
         read = number(of.get("share_read"))
         figures = {**of, "unread": None if read is None else 1 - read}
         rows.append([name, *(number(figures.get(key)) for key in COLUMNS)])
-    return table(["channel", *COLUMNS.values()], rows, "Since the evaluation before the last")
+    there = [0, *(i for i in range(1, len(COLUMNS) + 1) if any(r[i] is not None for r in rows))]
+    titles = ["channel", *COLUMNS.values()]
+    return table([titles[i] for i in there], [[row[i] for i in there] for row in rows],
+                 "Since the evaluation before the last")  # fmt: skip
 
 
 def _values(channels: Mapping[str, Any], key: str) -> list[float]:

@@ -40,7 +40,10 @@ def joined(*parts: Any) -> Html:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Html:
-    """A table whose first column names the rows; numbers stand right, and a click sorts them."""
+    """A table whose first column names the rows; numbers stand right, and a click sorts them.
+
+    A cell is a number, text, or both: ``(0.5, "0.500 (0.03)")``.
+    """
     head = element("tr", *(element("th", name, scope="col") for name in columns))
     body = [
         element("tr", element("th", row[0], scope="row"), *(_cell(value) for value in row[1:]))
@@ -53,6 +56,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = 
 
 
 def _cell(value: Any) -> Html:
+    if isinstance(value, tuple):  # what sorts it, and how it is written
+        return element("td", value[1], class_="number", data_value=value[0])
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return element("td", figure(value), class_="number", data_value=value)
     return element("td", value)

@@ -12,9 +12,19 @@ from typing import Any
 import yaml
 
 from dnicomm.errors import UserError
-from dnicomm.runs import RunFolder
+from dnicomm.runs import Recording, RunFolder
+from dnicomm.runs.recording import load
 
 SWEEP = "multirun.yaml"  # what Hydra leaves in the folder of a sweep
+FACTS = ("began", "length", "until", "world")  # of a recording
+COLUMNS = {
+    "tick": ("time", "agent", "action", "label"),
+    "message": (
+        "channel", "sent", "arrival", "lost", "first_read", "reads", "settled",
+        "synthetic", "injected", "target", "cosine", "error",
+    ),
+    "update": ("time", "agent"),
+}  # fmt: skip
 
 
 @dataclass
@@ -30,6 +40,8 @@ class RunView:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    recordings: list[Recording] = field(default_factory=list)
+    communication: dict[str, Any] = field(default_factory=dict)
     state: str = "stopped"
     missing: list[str] = field(default_factory=list)
 
@@ -65,8 +77,11 @@ class RunView:
         return value if isinstance(value, str) else default
 
 
-def read_run(path: Path) -> RunView:
+def read_run(path: Path, episodes: bool = True) -> RunView:
     """Read what there is.
+
+    Args:
+        episodes: whether to read the recordings, too.
 
     Raises:
         UserError: if there is no folder, or nothing of a run in it.
@@ -85,7 +100,9 @@ def read_run(path: Path) -> RunView:
         view.missing.append(str(error))
         view.config = _configuration(path)
     view.metrics = _metrics(view)
-    view.summary = _summary(view)
+    view.summary = _json(view, "summary.json", "the latest evaluation stands in for it")
+    view.communication = _json(view, "communication.json")
+    view.recordings = _recordings(view) if episodes else []
     view.state = "ended" if view.summary else "running" if is_being_written(path) else "stopped"
     if not view.metrics:
         view.missing.append("There is no evaluation yet, so there is nothing to draw curves from.")
@@ -123,7 +140,7 @@ def siblings(view: RunView) -> list[RunView]:
         if path.name == view.path.absolute().name or not (path / "config.yaml").is_file():
             continue
         try:
-            found.append(read_run(path))
+            found.append(read_run(path, episodes=False))
         except (UserError, OSError):
             continue
     return found
@@ -131,7 +148,7 @@ def siblings(view: RunView) -> list[RunView]:
 
 def differs_in(one: Mapping[str, Any], other: Mapping[str, Any], but: Sequence[str]) -> bool:
     """Whether two configurations differ elsewhere than in the keys ``but``."""
-    skipped = {*but, "choices", "overrides"}
+    skipped = {*but, "choices", "overrides", "logger"}
     return any(
         one.get(key) != other.get(key) for key in {*one, *other} if key not in skipped
     )  # fmt: skip
@@ -218,8 +235,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def _summary(view: RunView) -> dict[str, Any]:
-    path = view.path / "summary.json"
+def _json(view: RunView, name: str, instead: str = "it is left out") -> dict[str, Any]:
+    path = view.path / name
     if not path.is_file():
         return {}
     try:
@@ -227,8 +244,44 @@ def _summary(view: RunView) -> dict[str, Any]:
     except OSError:
         found = None
     if found is None:
-        view.missing.append(f"{path} could not be read; the latest evaluation stands in for it.")
+        view.missing.append(f"{path} could not be read; {instead}.")
     return found or {}
+
+
+def _recordings(view: RunView) -> list[Recording]:
+    found, damage = load(view.path / "recordings")
+    view.missing += damage
+    sound = [recording for recording in found if _is_sound(recording)]
+    if len(sound) < len(found):
+        count = len(found) - len(sound)
+        view.missing.append(f"{count} recording{'s' * (count > 1)} of episodes can't be shown: "
+                            "written by another version of dnicomm.")  # fmt: skip
+    return sound
+
+
+def _is_sound(recording: Recording) -> bool:
+    """Whether a recording has what the pages draw, and nothing in it points elsewhere."""
+    facts, columns = recording.facts, recording.columns
+    agents, edges = facts.get("agents"), facts.get("edges")
+    if not isinstance(agents, list) or not isinstance(edges, list):
+        return False
+    starts = facts.get("starts")
+    if not isinstance(starts, list) or any(not isinstance(start, int) for start in starts):
+        return False
+    if any(not isinstance(facts.get(key), int) for key in FACTS) or facts["until"] < 1:
+        return False
+    if any(not isinstance(facts.get(key), int | float) for key in ("true_share", "num_worlds")):
+        return False
+    if any(not isinstance(edge, list) or len(edge) != 2 or not set(edge) <= set(agents)
+           for edge in edges):  # fmt: skip
+        return False
+    for kind, names_ in COLUMNS.items():
+        own = [columns.get(f"{kind}.{name}") for name in names_]
+        if any(c is None or c.shape != (len(own[0]),) for c in own):  # type: ignore[arg-type]
+            return False
+    bounds = {"tick.agent": agents, "update.agent": agents, "message.channel": edges}
+    return all(not len(columns[name]) or 0 <= columns[name].min() <= columns[name].max() < len(of)
+               for name, of in bounds.items())  # fmt: skip
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
