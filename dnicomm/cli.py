@@ -21,6 +21,8 @@ COMMANDS = {
     "bench": ("dnicomm.commands.bench.command", "the paper's experiments, and their tables"),
     "resume": ("dnicomm.commands.resume", "go on with a run that was stopped"),
     "eval": ("dnicomm.commands.evaluate", "test what a run has trained again"),
+    "report": ("dnicomm.commands.report", "write the page of a run: curves, timeline, feedback"),
+    "watch": ("dnicomm.commands.watch", "the same page in a browser, while the run goes on"),
     "list": ("dnicomm.commands.listing", "what there is to choose from"),
     "check": ("dnicomm.commands.check", "say what an agent, environment or the like gets wrong"),
 }

@@ -73,7 +73,7 @@ def test_wheel_holds_every_file_under_one_name(tmp_path):
     expected = {
         "/".join((*package.split("."), *path.relative_to(ROOT / folder).parts))
         for package, folder in FOLDERS.items()
-        for pattern in ("*.py", "*.yaml", "py.typed")
+        for pattern in ("*.py", "*.yaml", "py.typed", "*.js", "*.css")
         for path in (ROOT / folder).rglob(pattern)
     }
     assert names == expected

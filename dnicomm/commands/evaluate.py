@@ -1,4 +1,7 @@
-"""``dnicomm eval``: the parameters of a run are tested again, without learning. Writes nothing."""
+"""``dnicomm eval``: the parameters of a run are tested again, without learning.
+
+Writes nothing, unless it is asked to keep the metrics of communication beside the run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: if it is no run folder, has no checkpoint, or its configuration no longer fits.
     """
-    parser = Parser("dnicomm eval", description="Test what a run has trained. Writes nothing.")
+    parser = Parser("dnicomm eval", description="Test what a run has trained.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
     parser.add_argument("--episodes", type=at_least_one, help="to play; default: as configured")
     parser.add_argument(
@@ -31,6 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--channels", metavar="LIST", type=_names,
         help="whose communication to measure, as 'a->b,b->c'; default: the first eight",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", action="store_true",
+        help="write the metrics of communication into the run's folder, for its report",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     given = parser.parse_args(arguments)
@@ -49,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
             f"{run.path} is a run of dnicomm bench {run.config['bench']}, which takes neither "
             "--metrics nor --channels"
         )
+    if given.keep and ("bench" in run.config or given.metrics == ["none"]):
+        raise UserError("--keep: there are no metrics of communication to keep")
     config = dict(run.config)
     if given.num_worlds is not None and isinstance(config.get("eval"), dict):
         config["eval"] = {**config["eval"], "num_worlds": given.num_worlds}
@@ -58,6 +67,11 @@ def main(arguments: Sequence[str]) -> int:
     kind = kind_of(config)
     metrics = {"all": None, "none": []}.get(",".join(given.metrics), given.metrics)
     found = kind(config).test(checkpoint, Wanted(given.episodes, metrics, given.channels))
+    if given.keep:
+        from dnicomm.commands.pages import leave_page
+
+        run.write_communication({"time": found["time"], **found["communication"]})
+        leave_page(run.path)
     if given.json:
         print(json.dumps(found, allow_nan=False, indent=2))
     else:

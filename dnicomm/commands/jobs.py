@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dnicomm.commands.at_work import alone, discard, quoted
+from dnicomm.commands.loggers import logged, require
+from dnicomm.commands.pages import leave_page
 from dnicomm.commands.table import screen
 from dnicomm.commands.work import kind_of
 from dnicomm.errors import UserError
@@ -36,11 +38,12 @@ def run_job(
                         f"Go on with it: dnicomm resume {path}")  # fmt: skip
     kind = kind_of(notes)
     work = kind(values)
+    require(work.config["logger"])
     run = RunFolder.create(folder, {**work.config, **notes})
     if number is not None:
         console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
     try:
-        with alone(folder):
+        with alone(folder), logged(run, work.config["logger"]):
             summary = work.carry_on(run, console)
     except Exception as error:
         discard(folder)
@@ -49,6 +52,7 @@ def run_job(
             kept = f"Up to its last evaluation the run is kept: dnicomm resume {path}"
             raise UserError(f"{str(error).rstrip('.')}. {kept}") from error
         raise
+    leave_page(folder, beside=number is None)  # a sweep's are written anew at its end
     if number is None:
         kind.conclude(console, folder, summary, run.config)
     else:

@@ -132,8 +132,10 @@ def _run(config: DictConfig, tree: Tree, job: Job) -> None:
 def _conclude_sweep(current: Launch) -> None:
     folder = leftovers.Leftovers.target
     if folder is not None and folder.is_dir():
+        from dnicomm.commands.pages import leave_pages
         from dnicomm.commands.sweep import print_sweep
 
+        leave_pages(folder)
         print_sweep(folder)
     elif not current.failed:
         raise UserError("this sweep has no runs: each KEY=A,B needs at least one value")

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from dnicomm.commands.at_work import quoted
+from dnicomm.commands.loggers import ways_on
 from dnicomm.runs import Checkpoint, RunFolder
 
 Summary = Mapping[str, Any]
@@ -109,10 +110,12 @@ class Work(ABC):
         """The tables at the end, where the run lies, and what to try next."""
         cls.show(console, summary)
         console.print(f"\n{folder}", soft_wrap=True, style="bold")
+        console.print(f"look at it: {quoted(folder / 'report.html')}", soft_wrap=True, style="dim")
         console.print("\nTry next:")
         console.print(f"  dnicomm eval {quoted(folder)}", soft_wrap=True)
         console.print("      test it again, without training", soft_wrap=True, style="dim")
-        for command, why in cls.next(folder, summary, config):
+        logs = ways_on(config.get("logger") or (), quoted(folder))
+        for command, why in (*logs, *cls.next(folder, summary, config)):
             console.print(f"  {command}", soft_wrap=True)
             console.print(f"      {why}", soft_wrap=True, style="dim")
 

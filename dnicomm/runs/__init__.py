@@ -2,6 +2,7 @@
 
 from dnicomm.runs.checkpoint import Checkpoint
 from dnicomm.runs.folder import RunFolder
+from dnicomm.runs.recording import Recording
 from dnicomm.runs.versions import versions
 
-__all__ = ["Checkpoint", "RunFolder", "versions"]
+__all__ = ["Checkpoint", "Recording", "RunFolder", "versions"]

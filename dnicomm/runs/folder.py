@@ -1,12 +1,14 @@
-"""The folder of one run: configuration, metrics, summary, checkpoints.
+"""The folder of one run: configuration, metrics, summary, checkpoints, recordings.
 
-=================  ===========================================================================
-``config.yaml``    the configuration; its being there makes the folder a run
-``run.json``       ``format_version`` of the folder
-``metrics.jsonl``  one JSON object an evaluation, in the order of their ``time``
-``summary.json``   what came out, once the run has ended
-``checkpoints/``   the last two checkpoints
-=================  ===========================================================================
+======================  ======================================================================
+``config.yaml``         the configuration; its being there makes the folder a run
+``run.json``            ``format_version`` of the folder
+``metrics.jsonl``       one JSON object an evaluation, in the order of their ``time``
+``summary.json``        what came out, once the run has ended
+``checkpoints/``        the last two checkpoints
+``recordings/``         what happened in one world of some episodes
+``communication.json``  metrics of communication, where somebody asked for them
+======================  ======================================================================
 
 All of it is plain data: reading a folder runs no code from it. Numbers that are not finite are
 written as null, because JSON has no others.
@@ -17,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,32 +27,42 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from dnicomm.errors import UserError
-from dnicomm.runs import checkpoint
+from dnicomm.runs import checkpoint, recording
 from dnicomm.runs.atomic import sync_folder, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT_VERSION = 1
-CONFIG, RUN, METRICS, SUMMARY, CHECKPOINTS = (
+CONFIG, RUN, METRICS, SUMMARY, CHECKPOINTS, RECORDINGS, COMMUNICATION = (
     "config.yaml",
     "run.json",
     "metrics.jsonl",
     "summary.json",
     "checkpoints",
+    "recordings",
+    "communication.json",
 )
 
 
 class RunFolder:
-    """An existing run; ``RunFolder(path)`` is ``RunFolder.open(path)``. One process writes it."""
+    """An existing run; ``RunFolder(path)`` is ``RunFolder.open(path)``. One process writes it.
+
+    Attributes:
+        path: the folder.
+        config: the configuration.
+        followers: called with each evaluation that is added, once it is on disk, as it reads there.
+    """
 
     path: Path
     config: dict[str, Any]
+    followers: list[Callable[[dict[str, Any]], None]]
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         _check_format(self.path)
         self.config = _read_config(self.path / CONFIG)
+        self.followers = []
 
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any] | DictConfig) -> RunFolder:
@@ -64,7 +76,7 @@ class RunFolder:
         """
         path = Path(path)
         text = OmegaConf.to_yaml(OmegaConf.create(config))
-        for name in (CONFIG, METRICS, SUMMARY, CHECKPOINTS):
+        for name in (CONFIG, METRICS, SUMMARY, CHECKPOINTS, RECORDINGS):
             if (path / name).exists():
                 raise UserError(
                     f"{path} already holds a run (it has {name}), and nothing is written over. "
@@ -101,6 +113,8 @@ class RunFolder:
             os.fsync(file.fileno())
         if is_new:
             sync_folder(self.path)
+        for follower in self.followers:
+            follower(json.loads(line))
 
     def metrics(self) -> list[dict[str, Any]]:
         """All evaluations, oldest first. A last line that was torn by a kill is passed over.
@@ -149,6 +163,10 @@ class RunFolder:
         path = self.path / SUMMARY
         return _read_json(path) if path.exists() else None
 
+    def write_communication(self, found: Mapping[str, Any]) -> None:
+        """Writes what was measured of the communication, in place of an earlier measurement."""
+        write_text(self.path / COMMUNICATION, _to_json(found, indent=2) + "\n")
+
     def save_checkpoint(
         self, time: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
     ) -> None:
@@ -166,6 +184,20 @@ class RunFolder:
             UserError: there are checkpoints, and all are damaged.
         """
         return checkpoint.latest(self.path / CHECKPOINTS)
+
+    def save_recording(
+        self, time: int, columns: recording.Columns, facts: Mapping[str, Any]
+    ) -> None:
+        """Keeps what was recorded before the evaluation at world time ``time``."""
+        recording.save(self.path / RECORDINGS, time, columns, facts)
+
+    def recordings(self) -> tuple[list[recording.Recording], list[str]]:
+        """All recordings, oldest first, and a sentence for each that is damaged and left out."""
+        return recording.load(self.path / RECORDINGS)
+
+    def drop_recordings(self, time: int) -> None:
+        """Drops the recordings after world time ``time``, as a run that resumes there has to."""
+        recording.drop_after(self.path / RECORDINGS, time)
 
 
 def _check_format(path: Path) -> None:

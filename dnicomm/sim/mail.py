@@ -37,6 +37,7 @@ class _Version:
     leaf: Tensor  # [v, B, D] collects the gradient of its reads
     mask: Tensor  # [v, B]
     context: Tensor | None  # [v, B, C]; None for what was there before, kept in the mailbox
+    sent_at: Tensor  # [v, B] world time
 
 
 @dataclass
@@ -165,7 +166,8 @@ class Mailbox:
         leaf = self.value[at].requires_grad_()
         place = {int(s): i for i, s in enumerate(slots)}
         everything = torch.arange(len(slots), device=leaf.device)
-        first = _Version(everything, leaf, self.sent_at[at] >= 0, None)
+        sent_at = self.sent_at[at]
+        first = _Version(everything, leaf, sent_at >= 0, None, sent_at)
         version = torch.zeros(leaf.shape[:2], dtype=torch.int64, device=leaf.device)
         self._window = _Window(members, slots, place, leaf, version, [first])
 
@@ -182,7 +184,8 @@ class Mailbox:
         else:
             leaf = parcel.value.detach().requires_grad_()
         number = len(window.versions)
-        window.versions.append(_Version(positions, leaf, parcel.mask, parcel.context))
+        sent_at = self._sent_at(parcel)
+        window.versions.append(_Version(positions, leaf, parcel.mask, parcel.context, sent_at))
         new = torch.where(parcel.mask[..., None], leaf, window.values[positions])
         window.values = window.values.index_copy(0, positions, new)
         window.version[positions] = torch.where(parcel.mask, number, window.version[positions])
@@ -280,7 +283,7 @@ class Mailbox:
                 value = version.leaf.detach()
                 settled = Settlement(
                     window.slots[positions.cpu().numpy()],
-                    value, context, gradient, cost, reads, gone,
+                    value, context, gradient, cost, reads, gone, version.sent_at,
                 )  # fmt: skip
                 self._retired.append(settled)
                 each = current[..., None]
@@ -364,15 +367,18 @@ class Mailbox:
 
     def _settlement(self, slots: Index, at: Tensor, mask: Tensor) -> Settlement:
         found = (self.value[at], self.context[at], self.gradient[at], self.cost[at], self.reads[at])
-        return Settlement(slots, *found, mask)
+        return Settlement(slots, *found, mask, self.sent_at[at])
 
     def _retire_unread(self, parcel: Parcel, mask: Tensor) -> None:
         value = parcel.value.detach()
         none = torch.zeros(mask.shape, device=mask.device)
         zero = torch.zeros_like(value)
-        self._retired.append(
-            Settlement(parcel.slots, value, parcel.context, zero, none, none, mask)
-        )
+        found = (value, parcel.context, zero, none, none)
+        self._retired.append(Settlement(parcel.slots, *found, mask, self._sent_at(parcel)))
+
+    def _sent_at(self, parcel: Parcel) -> Tensor:
+        """``[e, B]``"""
+        return self.sent_at.new_tensor(parcel.sent_at).expand(parcel.mask.shape)
 
     def _tensor(self, index: Index) -> Tensor:
         return torch.from_numpy(index).to(self.value.device)

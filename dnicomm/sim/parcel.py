@@ -36,6 +36,7 @@ class Settlement:
     cost: Tensor  # [e, B] the receiver's losses at those reads
     reads: Tensor  # [e, B] how often it was read
     mask: Tensor  # [e, B] bool, the worlds this is about
+    sent_at: Tensor  # [e, B] world time
 
 
 def together(batch: Sequence[Settlement]) -> Settlement:
@@ -44,6 +45,6 @@ def together(batch: Sequence[Settlement]) -> Settlement:
         np.concatenate([s.slots for s in batch]),
         *(
             torch.cat([getattr(s, name) for s in batch])
-            for name in ("value", "context", "gradient", "cost", "reads", "mask")
+            for name in ("value", "context", "gradient", "cost", "reads", "mask", "sent_at")
         ),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from dnicomm.sim.feedback import feedback_of
 from dnicomm.sim.normalise import MessageNormalizer
 from dnicomm.sim.population import AgentSettings, UtilitySettings, build_populations
 from dnicomm.sim.random import generator
+from dnicomm.sim.recording import Recorder
 from dnicomm.sim.records import AgentFactory, Evaluation, Override, Progress, Result
 from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge_name
 from dnicomm.sim.world import Env
@@ -232,11 +233,14 @@ class Simulation:
             UserError: if the environment, an agent or a plug-in does something it must not.
         """
         history: list[dict[str, Any]] = [] if folder is None else folder.metrics()
+        recorder, every = Recorder(self.engine), self.evaluation.every
         began, before = time.perf_counter(), 0.0 if folder is None else _wall_of(history)
         while self.time < steps:
-            due = (self.time // self.evaluation.every + 1) * self.evaluation.every
+            due = (self.time // every + 1) * every
             self.engine.progress = self.time / steps
-            self.time += self.engine.play(self.episode, steps - self.time)
+            looked_at = folder is not None and recorder.wanted(self.time, every, steps)
+            with recorder.recording(self.time) if looked_at else nullcontext():
+                self.time += self.engine.play(self.episode, steps - self.time)
             self.episode += 1
             record = None
             wall = before + time.perf_counter() - began
@@ -245,6 +249,9 @@ class Simulation:
                 history.append(record)
                 if folder is not None:
                     folder.append_metrics(record)
+                    recorded = recorder.take()
+                    if recorded is not None:
+                        folder.save_recording(self.time, recorded.columns, recorded.facts)
                     folder.save_checkpoint(self.time, self.tensors(), self.facts())
             if on_progress is not None:
                 on_progress(Progress(self.time, steps, self.agent_ticks(), wall, record))

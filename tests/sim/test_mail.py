@@ -274,6 +274,7 @@ class Story:
                 letter.settled = True
                 assert letter.over
                 assert letter.slot == settlement.slots[e]
+                assert letter.sent_at == settlement.sent_at[e, b].item()
                 value, gradient = settlement.value[e, b], settlement.gradient[e, b]
                 assert not value.requires_grad
                 assert not gradient.requires_grad

@@ -18,9 +18,8 @@ def settlement(gradient, reads, mask):
     reads = torch.tensor([reads], dtype=torch.float32)
     zero = torch.zeros_like(gradient)
     mask = torch.tensor([mask])
-    return Settlement(
-        np.array([0]), zero, zero[..., :0], gradient, torch.zeros_like(reads), reads, mask
-    )
+    none = torch.zeros_like(reads)
+    return Settlement(np.array([0]), zero, zero[..., :0], gradient, none, reads, mask, none.long())
 
 
 def settle(meter, row, *args, synthetic=None):
@@ -107,9 +106,8 @@ def test_settlements_of_many_slots_come_to_their_rows():
     rows = torch.tensor([3, 1])
     gradient = torch.tensor([[[2.0]], [[4.0]]])
     ones = torch.ones(2, 1)
-    s = Settlement(
-        np.array([3, 1]), gradient, gradient[..., :0], gradient, ones, ones, torch.ones(2, 1) > 0
-    )
+    parts = gradient, gradient[..., :0], gradient, ones, ones, ones > 0, ones.long()
+    s = Settlement(np.array([3, 1]), *parts)
     meter.settle(rows, s, gradient * 2)
     assert meter.summary(3)["target_norm"] == 2
     assert meter.summary(1)["target_norm"] == 4

@@ -1,0 +1,141 @@
+"""Is the feedback any good? What each channel's utility model says, beside what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dnicomm.report.curves import lines, many
+from dnicomm.report.markup import Html, element, figure, table
+from dnicomm.report.page import Page, chart_controls
+from dnicomm.report.reading import RunView, number, part
+
+CURVES = {  # of a channel -> title, and a line to compare with
+    "cosine": ("cosine with the true gradient", 0.0),
+    "relative_error": ("relative error (1: no better than zero)", 1.0),
+    "age": ("age of messages when read", None),
+    "share_read": ("share of messages that were read", None),
+}
+COLUMNS = {
+    "cosine": "cosine",
+    "relative_error": "relative error",
+    "synthetic_norm": "synthetic norm",
+    "target_norm": "true norm",
+    "age": "age",
+    "unread": "never read",
+    "settled": "messages",
+}
+MOST_WARNINGS = 12
+
+
+def add_feedback(page: Page, view: RunView) -> None:
+    """Add the section, where the run has channels."""
+    channels = part(view.last, "channels")
+    if not channels:
+        return
+    warnings = complaints(channels, view.choice("feedback"))
+    pictures = []
+    for key, (title, guide) in CURVES.items():
+        found = many(view, ("channels",), key)
+        if found:
+            pictures.append(lines(page, title, view, found, guide))
+    pictures += _norms(page, view)
+    page.section(
+        "Is the feedback any good?",
+        element("p", _verdict(channels)),
+        _listed(warnings),
+        chart_controls() if pictures else None,
+        Html(f'<div class="grid">{"".join(pictures)}</div>') if pictures else None,
+        _table(channels),
+        name="feedback",
+    )
+
+
+def complaints(channels: Mapping[str, Any], feedback: str) -> list[str]:
+    """Channels whose utility model is worse than one that says zero, in words, the worst first."""
+    found = []
+    for name, of in channels.items():
+        error = number(of.get("relative_error")) if isinstance(of, dict) else None
+        if error is not None and error > 1:
+            found.append((error, name, number(of.get("cosine"))))
+    use = {
+        "synthetic": "what senders are told holds more error than truth",
+        "mixed": "what it adds to the true gradient holds more error than truth",
+    }.get(feedback, "senders don't learn from it in this run")
+    said = []
+    for error, name, cosine in sorted(found, reverse=True):
+        direction = ""
+        if cosine is not None:
+            direction = (
+                "; its direction still carries something (cosine "
+                f"{figure(cosine)}), so a smaller gradient_scale or a longer run may help"
+                if cosine > 0.1 else f"; not even its direction is right (cosine {figure(cosine)})"
+            )  # fmt: skip
+        said.append(
+            f"{name}: the utility model is worse than zero. Its relative error is "
+            f"{figure(error)}, a model that always says zero has 1; {use}{direction}."
+        )
+    return said
+
+
+def _verdict(channels: Mapping[str, Any]) -> str:
+    cosines = _values(channels, "cosine")
+    errors = _values(channels, "relative_error")
+    if not cosines:
+        return "No channel has a synthetic gradient that could be compared with a true one."
+    good = sum(error < 1 for error in errors)
+    count = len(channels)
+    return (
+        f"On {good} of {count} channel{'s' * (count != 1)} the utility model foresees true "
+        f"gradients better than saying zero would; the cosine with them is "
+        f"{figure(min(cosines))} to {figure(max(cosines))}."
+    )
+
+
+def _listed(warnings: list[str]) -> Html | None:
+    if not warnings:
+        return None
+    shown = [element("li", line) for line in warnings[:MOST_WARNINGS]]
+    if len(warnings) > MOST_WARNINGS:
+        shown.append(element("li", f"and {len(warnings) - MOST_WARNINGS} more channels, below."))
+    return element("ul", *shown, class_="warnings", aria_label="Warnings")
+
+
+def _norms(page: Page, view: RunView) -> list[Html]:
+    """What was injected against what was true: two curves, means over the channels."""
+    scale = number(view.config.get("gradient_scale"))
+    scale = 1.0 if scale is None else scale
+    times, injected, true = [], [], []
+    for record in view.metrics:
+        of = part(record, "channels")
+        said, found = _values(of, "synthetic_norm"), _values(of, "target_norm")
+        if said and found and number(record.get("time")) is not None:
+            times.append(record["time"])
+            injected.append(scale * sum(said) / len(said))
+            true.append(sum(found) / len(found))
+    if not times:
+        return []
+    curves = [
+        {"name": f"injected (gradient_scale {scale:g})", "x": times, "y": injected},
+        {"name": "true", "x": times, "y": true, "color": "true"},
+    ]
+    return [lines(page, "norms of gradients, mean of channels", view, curves)]
+
+
+def _table(channels: Mapping[str, Any]) -> Html:
+    rows = []
+    for name, of in channels.items():
+        if not isinstance(of, dict):
+            continue
+        read = number(of.get("share_read"))
+        figures = {**of, "unread": None if read is None else 1 - read}
+        rows.append([name, *(number(figures.get(key)) for key in COLUMNS)])
+    there = [0, *(i for i in range(1, len(COLUMNS) + 1) if any(r[i] is not None for r in rows))]
+    titles = ["channel", *COLUMNS.values()]
+    return table([titles[i] for i in there], [[row[i] for i in there] for row in rows],
+                 "Since the evaluation before the last")  # fmt: skip
+
+
+def _values(channels: Mapping[str, Any], key: str) -> list[float]:
+    found = [number(of.get(key)) for of in channels.values() if isinstance(of, dict)]
+    return [value for value in found if value is not None]
