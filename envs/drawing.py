@@ -50,8 +50,7 @@ class Canvas:
 
     def array(self) -> NDArray[np.uint8]:
         """The picture, ``[height, width, 3]``."""
-        small = self._image.resize((self.width, self.height), Image.Resampling.LANCZOS)
-        return np.asarray(small, dtype=np.uint8).copy()
+        return np.asarray(self._image.reduce(_SHARPNESS), dtype=np.uint8).copy()
 
     # -- shapes -------------------------------------------------------------------------------
 

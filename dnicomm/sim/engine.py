@@ -93,6 +93,8 @@ class Engine:
         # who watches ticks, and what may change what is read (listening.py)
         self.observer: Callable[[Lane, Tick, Tensor, Inbox, State], None] | None = None
         self.intervene: Callable[[int, Lane, Index, Inbox], Inbox] | None = None
+        # who looks on once all have ticked and sent (onlooking.py)
+        self.onlooker: Callable[[int], None] | None = None
 
     # -- an episode ---------------------------------------------------------------------------
 
@@ -109,6 +111,8 @@ class Engine:
                 self._open(time)
                 ticks = self._tick(time)
                 feed_back(self, time, ticks)
+                if self.onlooker is not None:
+                    self.onlooker(time)
                 over = self._step()
                 if over:  # every world has ended early: the windows end here
                     for lane in self.lanes:

@@ -17,7 +17,7 @@ from pettingzoo.test import (
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from dnicomm.agents import Recurrent
-from dnicomm.envs import Averaging, Consensus, clocked, consensus_v0
+from dnicomm.envs import Averaging, Consensus, ExposedEnv, clocked, consensus_v0
 from dnicomm.envs.regular_graph import regular_graph
 from dnicomm.errors import UserError
 from dnicomm.sim import Evaluation, PoissonClock, Ring, Simulation
@@ -332,3 +332,25 @@ def test_an_episode_as_others_play_it():
             assert env.state().shape == (6,)
         assert len(told[-1]) == 5
     np.testing.assert_equal(told[0], told[1])
+
+
+def test_any_world_with_numbers_as_labels_pays_for_the_distance():
+    env = ExposedEnv(Consensus(num_agents=6, horizon=2))
+    env.reset(seed=1)
+    mean = float(env.world.mean[0])
+    _, rewards, *_ = env.step({"agent_2": np.array([mean + 2], np.float32)})
+    assert rewards == dict.fromkeys(env.possible_agents, 0.0) | {"agent_2": pytest.approx(-4)}
+
+
+class Mislabelled(Consensus):
+    """Labels without the last dimension."""
+
+    def make(self, num_worlds, split, device):
+        world = super().make(num_worlds, split, device)
+        world.labels = lambda agents: world.mean.expand(len(agents), -1)
+        return world
+
+
+def test_labels_of_a_continuous_action_have_its_shape():
+    found = check_env(Mislabelled(num_agents=5), num_worlds=3)
+    assert found[0] == "the labels of agent_0 has shape [1, 3]; it must be [1, 3, 1]"
