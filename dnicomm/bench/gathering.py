@@ -14,6 +14,7 @@ from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
 
 NOTES = ("bench", "choices", "overrides")
+APART = (*NOTES, "seed", "logger")  # what does not make two settings of one
 COST = ("step_ms", "backprop_ms", "relative_time", "memory_mib", "backprop_memory_mib")
 
 
@@ -114,8 +115,7 @@ def settings(runs: Iterable[Run]) -> tuple[list[Setting], list[str]]:
     groups: dict[str, dict[int, Run]] = {}
     passed = []
     for run in runs:
-        apart = (*NOTES, "seed")
-        keys = flat({key: value for key, value in run.config.items() if key not in apart})
+        keys = flat({key: value for key, value in run.config.items() if key not in APART})
         group = groups.setdefault(json.dumps([run.name, run.budget, keys], sort_keys=True), {})
         seed = run.config["seed"]
         if seed in group:
@@ -124,7 +124,7 @@ def settings(runs: Iterable[Run]) -> tuple[list[Setting], list[str]]:
     found = []
     for group in groups.values():
         first = next(iter(group.values()))
-        kept = {key: value for key, value in first.config.items() if key not in (*NOTES, "seed")}
+        kept = {key: value for key, value in first.config.items() if key not in APART}
         found.append(Setting(first.name, first.budget, flat(kept), kept, list(group.values())))
     return found, passed
 

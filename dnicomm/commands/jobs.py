@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnicomm.commands.at_work import alone, discard, quoted
+from dnicomm.commands.loggers import logged, require
 from dnicomm.commands.pages import leave_page
 from dnicomm.commands.table import screen
 from dnicomm.commands.work import kind_of
@@ -37,11 +38,12 @@ def run_job(
                         f"Go on with it: dnicomm resume {path}")  # fmt: skip
     kind = kind_of(notes)
     work = kind(values)
+    require(work.config["logger"])
     run = RunFolder.create(folder, {**work.config, **notes})
     if number is not None:
         console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
     try:
-        with alone(folder):
+        with alone(folder), logged(run, work.config["logger"]):
             summary = work.carry_on(run, console)
     except Exception as error:
         discard(folder)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from dnicomm.commands.loggers import check_logger
 from dnicomm.commands.options import GROUPS
 from dnicomm.commands.values import below, flag, mapping, number, refusal, whole
 from dnicomm.errors import UserError, nearest
@@ -76,7 +77,9 @@ CHECKS: dict[str, Check] = {
     "seed": partial(whole, least=0),
     "device": check_device,
     "threads": check_threads,
+    "logger": check_logger,
 }
+ADDED = {"logger": None}  # keys that an older run lacks, and what it did
 # what a run notes beside its configuration: the options chosen, and what the user had typed
 NOTES = ("choices", "overrides")
 
@@ -88,8 +91,9 @@ def check_keys(config: Mapping[str, Any]) -> dict[str, Any]:
         UserError: if a key is unknown, missing, of the wrong type or out of range.
     """
     return checked(
-        {key: value for key, value in config.items() if key not in (*NOTES, "recipe")}, CHECKS
-    )
+        {key: value for key, value in (ADDED | dict(config)).items()
+         if key not in (*NOTES, "recipe")}, CHECKS
+    )  # fmt: skip
 
 
 def unknown_key(key: str, known: Iterable[str]) -> UserError:

@@ -47,7 +47,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, Any]:
+    from dnicomm.commands.loggers import logged, require
+
     work = kind(run.config)
+    require(work.config["logger"])
     checkpoint = last_checkpoint(run)
     reached = 0 if checkpoint is None else checkpoint.time
     run.truncate_metrics(reached)
@@ -57,7 +60,8 @@ def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, A
         console.print(f"going on from {work.time} {checkpoint.time}")
     else:
         console.print("there is no checkpoint yet: beginning anew")
-    return work.carry_on(run, console)
+    with logged(run, work.config["logger"]):
+        return work.carry_on(run, console)
 
 
 def last_checkpoint(run: RunFolder) -> Checkpoint | None:

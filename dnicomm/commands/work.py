@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from dnicomm.commands.at_work import quoted
+from dnicomm.commands.loggers import ways_on
 from dnicomm.runs import Checkpoint, RunFolder
+
+if TYPE_CHECKING:
+    from dnicomm.sim.onlooking import Sight
 
 Summary = Mapping[str, Any]
 
@@ -24,11 +28,15 @@ class Wanted:
         episodes: to play; None: as configured.
         metrics: families of communication metrics; None: all; empty: none.
         channels: whose communication; None: the first ones.
+        world: which world of the first episode ``onlooker`` is shown.
+        onlooker: is shown that world at each time; None: nobody looks on.
     """
 
     episodes: int | None = None
     metrics: Sequence[str] | None = None
     channels: Sequence[str] | None = None
+    world: int = 0
+    onlooker: Callable[[Sight], None] | None = None
 
 
 class Work(ABC):
@@ -113,7 +121,8 @@ class Work(ABC):
         console.print("\nTry next:")
         console.print(f"  dnicomm eval {quoted(folder)}", soft_wrap=True)
         console.print("      test it again, without training", soft_wrap=True, style="dim")
-        for command, why in cls.next(folder, summary, config):
+        logs = ways_on(config.get("logger") or (), quoted(folder))
+        for command, why in (*logs, *cls.next(folder, summary, config)):
             console.print(f"  {command}", soft_wrap=True)
             console.print(f"      {why}", soft_wrap=True, style="dim")
 

@@ -154,7 +154,7 @@ def siblings(view: RunView) -> list[RunView]:
 
 def differs_in(one: Mapping[str, Any], other: Mapping[str, Any], but: Sequence[str]) -> bool:
     """Whether two configurations differ elsewhere than in the keys ``but``."""
-    skipped = {*but, "choices", "overrides"}
+    skipped = {*but, "choices", "overrides", "logger"}
     return any(
         one.get(key) != other.get(key) for key in {*one, *other} if key not in skipped
     )  # fmt: skip

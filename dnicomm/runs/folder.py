@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,15 +46,23 @@ CONFIG, RUN, METRICS, SUMMARY, CHECKPOINTS, RECORDINGS, COMMUNICATION = (
 
 
 class RunFolder:
-    """An existing run; ``RunFolder(path)`` is ``RunFolder.open(path)``. One process writes it."""
+    """An existing run; ``RunFolder(path)`` is ``RunFolder.open(path)``. One process writes it.
+
+    Attributes:
+        path: the folder.
+        config: the configuration.
+        followers: called with each evaluation that is added, once it is on disk, as it reads there.
+    """
 
     path: Path
     config: dict[str, Any]
+    followers: list[Callable[[dict[str, Any]], None]]
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         _check_format(self.path)
         self.config = _read_config(self.path / CONFIG)
+        self.followers = []
 
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any] | DictConfig) -> RunFolder:
@@ -105,6 +113,8 @@ class RunFolder:
             os.fsync(file.fileno())
         if is_new:
             sync_folder(self.path)
+        for follower in self.followers:
+            follower(json.loads(line))
 
     def metrics(self) -> list[dict[str, Any]]:
         """All evaluations, oldest first. A last line that was torn by a kill is passed over.

@@ -31,7 +31,7 @@ from dnicomm.sim.credit import Discount
 from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.lane import Lane, lane_of
 from dnicomm.sim.learning import close_windows
-from dnicomm.sim.policy import Choice, choose
+from dnicomm.sim.policy import Choice, choose, within
 from dnicomm.sim.population import AgentPopulation, Index
 from dnicomm.sim.random import generator, torch_seed
 from dnicomm.sim.scarcity import LinkQueues
@@ -93,6 +93,8 @@ class Engine:
         # who watches ticks, and what may change what is read (listening.py)
         self.observer: Callable[[Lane, Tick, Tensor, Inbox, State], None] | None = None
         self.intervene: Callable[[int, Lane, Index, Inbox], Inbox] | None = None
+        # who looks on once all have ticked and sent (onlooking.py)
+        self.onlooker: Callable[[int], None] | None = None
 
     # -- an episode ---------------------------------------------------------------------------
 
@@ -109,6 +111,8 @@ class Engine:
                 self._open(time)
                 ticks = self._tick(time)
                 feed_back(self, time, ticks)
+                if self.onlooker is not None:
+                    self.onlooker(time)
                 over = self._step()
                 if over:  # every world has ended early: the windows end here
                     for lane in self.lanes:
@@ -240,6 +244,8 @@ class Engine:
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
         check_output(time, population.names[int(members[0])], population.spec, self.edges,
                      (len(members), world.num_worlds), output, before)  # fmt: skip
+        allowed = world.allowed(indices.tolist()) if population.spec.discrete else None
+        output = within(output, allowed)
         window.update_state(place, output.state, active)
         if place is not None:
             for name, buffer in rows.buffers.items():
@@ -251,7 +257,7 @@ class Engine:
         label = world.labels(indices.tolist()) if self.learn else None
         tick = Tick(time, members, at, rows, output, output.message, active, action, spoke, label)
         if self.learn and population.epochs > 1:
-            tick.observation, tick.inbox = observation, inbox
+            tick.observation, tick.inbox, tick.allowed = observation, inbox, allowed
             # what comes back to it as a message, apart from what else the agent made of it
             tick.message = output.message.view_as(output.message)
         window.ticks.append(tick)

@@ -81,7 +81,7 @@ def _add_losses(lane: Lane, outcomes: Sequence[Outcome]) -> list[Tensor]:
         loss = tick.masked(loss)
         window.record.add_loss(loss)
         meter = population.agent_meter
-        counted = torch.ones_like(outcome.label) if tick.label is None else outcome.label >= 0
+        counted = outcome.known if tick.label is not None else torch.ones_like(outcome.known)
         meter.add("loss", tick.at, loss.detach().nan_to_num().sum(1))
         meter.add("losses", tick.at, tick.masked(counted).sum(1))
         cost = loss.detach()

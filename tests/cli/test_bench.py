@@ -23,6 +23,7 @@ def test_a_run_folder(toy):
     assert run.config == {
         "_target_": "my_toy.Toy", "method": {"name": "slow", "rate": 0.01}, "steps": 10,
         "points": 4, "trouble": "", "eval": {"every": 4}, "seed": 0, "device": "cpu", "threads": 1,
+        "logger": [],
         "bench": "toy", "choices": {"method": "slow", "budget": "cpu"},
         "overrides": ["method=slow", "steps=10"],
     }  # fmt: skip

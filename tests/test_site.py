@@ -1,0 +1,59 @@
+"""The documents as a site: built without a warning, whole, and loading nothing from elsewhere."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = [p.stem for p in sorted((ROOT / "docs" / "reference").glob("*.md")) if p.stem != "keys"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed (pip install dnicomm[docs])")
+    target = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", target], cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    return {path.relative_to(target): path.read_text() for path in target.rglob("*.html")}
+
+
+def test_every_room_for_users_has_a_page():
+    public = {"agents", "bench", "communication", "core", "data", "envs", "runs", "sim", "testing"}
+    assert set(ROOMS) == public
+
+
+@pytest.mark.slow
+def test_everything_public_is_described(site):
+    """By the name that it is imported by; or, where a module has the same name, by its own."""
+    described = {
+        name for page in site.values() for name in re.findall(r'id="(dnicomm\.\S+)"', page)
+    }
+    rooms = [importlib.import_module(f"dnicomm.{room}") for room in ROOMS]
+    for room in rooms:
+        for name in room.__all__:
+            value = getattr(room, name)
+            if callable(value):
+                homes = [r.__name__ for r in rooms if getattr(r, name, None) is value]
+                homes.append(value.__module__)
+                assert {f"{home}.{name}" for home in homes} & described, (room, name)
+
+
+@pytest.mark.slow
+def test_pages_load_nothing_from_elsewhere(site):
+    for path, page in site.items():
+        loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(\w+:[^"]*)"', page)
+        assert [url for url in loaded if not url.startswith("data:")] == [], path
+
+
+@pytest.mark.slow
+def test_what_the_hooks_put_in_is_there(site):
+    assert "gae_lambda" in re.sub("<[^>]*>", "", site[Path("reference/keys.html")])
+    assert not [path for path, page in site.items() if re.search(r":(func|class|meth):<", page)]
