@@ -26,12 +26,16 @@ class Killed(BaseException):
 
 
 def _results(folder):
-    """Everything a run reached, times aside."""
+    """Everything a run reached and recorded, times aside."""
     run = RunFolder.open(folder)
     summary, records = run.summary(), run.metrics()
     for part in (summary, *records):
         del part["wall_s"]
-    return json.dumps([summary, records])
+    recorded, damage = run.recordings()
+    assert damage == []
+    episodes = [[r.time, r.facts, {name: of.tolist() for name, of in r.columns.items()}]
+                for r in recorded]  # fmt: skip
+    return json.dumps([summary, records, episodes])
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,7 @@ def whole(tmp_path_factory):
     ("method", "number", "after", "feedback"),
     [
         ("append_metrics", 1, False, "exact"),  # before there is anything
+        ("save_recording", 2, True, "synthetic"),  # a recording that no checkpoint knows of
         ("save_checkpoint", 2, False, "synthetic"),  # metrics that no checkpoint knows of
         ("save_checkpoint", 2, True, "synthetic"),
         ("save_checkpoint", 2, True, "exact"),
