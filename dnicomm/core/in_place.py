@@ -112,15 +112,14 @@ class RowsInPlace:
             if not chosen:
                 continue
             given = part.unbind(0)
-            steps = [self._moments["steps"][row] for row in chosen]
-            torch._foreach_add_(steps, 1)
+            self.slots["steps"].index_add_(0, torch.tensor(chosen), norm.new_ones(len(chosen), 1))
             torch._fused_adam_(
                 [self._rows[row] for row in chosen],
                 [row for row, fine in zip(given, good, strict=True) if fine],
                 [self._moments["mean"][row] for row in chosen],
                 [self._moments["square"][row] for row in chosen],
                 [],
-                steps,
+                [self._moments["steps"][row] for row in chosen],
                 lr=lr,
                 beta1=optimizer.betas[0],
                 beta2=optimizer.betas[1],
@@ -131,7 +130,7 @@ class RowsInPlace:
                 grad_scale=divide,
             )
         self._trusted = self._versions()
-        return torch.cat(norms), stepped
+        return torch.cat(norms) if norms else gradient.new_zeros(0), stepped
 
     def step_only(self, optimizer: Adam, gradient: Tensor, progress: float) -> bool:
         """One step of the only row, unclipped; False if its gradient ``[1, P]`` is not finite."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from dnicomm.core.closed_form import Alone, Evaluation, closed_form
 from dnicomm.core.optimizers import Adam, RowOptimizer
 from dnicomm.core.population import Population, Rows
+from dnicomm.core.stages import stage
 from dnicomm.core.utility import Estimate, Target, UtilityModel
 from dnicomm.core.window import Window
 
@@ -145,7 +146,17 @@ class Interface:
             message: ``[E, B, *shape]``; context: ``[E, B, C]``; target: ``[E, B, …]``.
             mask: ``[E, B]`` bool, entries to learn from; a target that is not finite is left out.
         """
-        message, context = message.detach(), context.detach()
+        with stage("backward"):
+            return self._fit(message.detach(), context.detach(), target, rows, mask)
+
+    def _fit(
+        self,
+        message: Tensor,
+        context: Tensor,
+        target: Target,
+        rows: Tensor | None,
+        mask: Tensor | None,
+    ) -> Estimate:
         if self._by_formula(message):
             estimate = self._fit_by_formula(message, context, target, rows, mask)
             if estimate is not None:

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from dnicomm.core.in_place import RowsInPlace
 from dnicomm.core.optimizers import Adam, RowOptimizer, clip_rows
+from dnicomm.core.stages import stage
 from dnicomm.core.template import Template, as_row, first_row
 
 
@@ -184,9 +185,22 @@ class Population:
             gradient = torch.zeros_like(rows.parameters)
         if rows.buffers:
             self.keep_buffers(rows)
-        in_place = self._rows_in_place()
-        if in_place is None:
-            return self._step_gathered(rows, gradient / scale, live, progress)
+        with stage("optimiser"):
+            in_place = self._rows_in_place()
+            if in_place is None:
+                return self._step_gathered(rows, gradient / scale, live, progress)
+            return self._step_in_place(in_place, rows, gradient, live, progress, scale)
+
+    def _step_in_place(
+        self,
+        in_place: RowsInPlace,
+        rows: Rows,
+        gradient: Tensor,
+        live: Tensor | None,
+        progress: float,
+        scale: float,
+    ) -> Tensor:
+        """:meth:`step` where the rows lie."""
         assert isinstance(self.optimizer, Adam)
         index = range(self.size) if rows.index is None else rows.index.tolist()
         due = None if live is None else live.tolist()

@@ -60,11 +60,9 @@ def replay(
                 again.record.add_output(message, gradient)
         again.record.backward()
         found = rows.parameters.grad
-        if found is not None:
-            found = found / engine.world.num_worlds
         # buffers counted these ticks in the first pass
         rows.buffers = {name: buffer.detach() for name, buffer in window.rows.buffers.items()}
-        population.learn(rows, found, live, engine.progress)
+        population.learn(rows, found, live, engine.progress, engine.world.num_worlds)
 
 
 def _gradient(message: Tensor) -> Tensor | None:
