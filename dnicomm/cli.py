@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": ("dnicomm.commands.evaluate", "test what a run has trained again"),
     "report": ("dnicomm.commands.report", "write the page of a run: curves, timeline, feedback"),
     "watch": ("dnicomm.commands.watch", "the same page in a browser, while the run goes on"),
+    "compare": ("dnicomm.commands.compare", "runs side by side: curves, table, differences"),
     "list": ("dnicomm.commands.listing", "what there is to choose from"),
     "check": ("dnicomm.commands.check", "say what an agent, environment or the like gets wrong"),
 }

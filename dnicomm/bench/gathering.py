@@ -12,9 +12,8 @@ from typing import Any
 
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
+from dnicomm.runs.settings import APART, Spread, flat, spread
 
-NOTES = ("bench", "choices", "overrides")
-APART = (*NOTES, "seed", "logger")  # what does not make two settings of one
 COST = ("step_ms", "backprop_ms", "relative_time", "memory_mib", "backprop_memory_mib")
 
 
@@ -35,21 +34,6 @@ class Run:
     def budget(self) -> str:
         """The option that was chosen, "" if none was."""
         return str(self.config.get("choices", {}).get("budget", ""))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure over seeds.
-
-    Attributes:
-        mean: over them.
-        deviation: of the sample; None: there is one seed.
-        count: of seeds.
-    """
-
-    mean: float
-    deviation: float | None
-    count: int
 
 
 @dataclass(frozen=True)
@@ -129,15 +113,6 @@ def settings(runs: Iterable[Run]) -> tuple[list[Setting], list[str]]:
     return found, passed
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Keys with dots for what lies below others."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        below = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
-        found |= {f"{prefix}{key}": value} if below is None else below
-    return found
-
-
 def varying(settings: Sequence[Setting]) -> list[str]:
     """Keys that differ between settings; those of a method only if they do within one method."""
     keys = list(dict.fromkeys(key for setting in settings for key in setting.keys))
@@ -158,11 +133,8 @@ def varying(settings: Sequence[Setting]) -> list[str]:
 
 
 def _spread(values: Sequence[float | None]) -> Spread | None:
-    there = [float(value) for value in values if value is not None]
-    if not there or len(there) < len(values):
-        return None
-    deviation = statistics.stdev(there) if len(there) > 1 else None
-    return Spread(statistics.fmean(there), deviation, len(there))
+    """None where a run has none."""
+    return None if None in values else spread(values)
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:

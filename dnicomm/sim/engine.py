@@ -257,10 +257,10 @@ class Engine:
         numbers = indices.tolist()
         with stage("observe"):
             observation = world.observe(numbers)
+            allowed = world.allowed(numbers) if population.spec.discrete else None
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
         check_output(time, population.names[int(members[0])], population.spec, self.edges,
                      (len(members), world.num_worlds), output, before)  # fmt: skip
-        allowed = world.allowed(indices.tolist()) if population.spec.discrete else None
         output = within(output, allowed)
         window.update_state(place, output.state, active)
         if place is not None:

@@ -141,8 +141,8 @@ class Mailbox:
         assert self._window is None, "a window is open already"
         slots = (members[:, None] * self.inputs + np.arange(self.inputs)).reshape(-1)
         at = self._tensor(slots)
-        values, sent_at = self.value.index_select(0, at), self.sent_at.index_select(0, at)
-        self._window = MailWindow(members, slots, at, values, sent_at)
+        sent_at = self.sent_at.index_select(0, at)
+        self._window = MailWindow(members, slots, at, self.value.index_select(0, at), sent_at)
         self._place[slots] = np.arange(len(slots))
 
     def _put_in_window(self, parcel: Parcel, positions: Tensor) -> None:
@@ -256,8 +256,9 @@ class Mailbox:
             else window.slots[version.positions.cpu().numpy()]
         )
         value = version.leaf.detach()
-        parts = (value, version.context, gradient, cost, reads)
-        self._retired.append(Settlement(own, *parts, gone, version.sent_at))
+        self._retired.append(
+            Settlement(own, value, version.context, gradient, cost, reads, gone, version.sent_at)
+        )
         self.gradient[slots] = torch.where(current[..., None], gradient, self.gradient[slots])
         self.cost[slots] = torch.where(current, cost, self.cost[slots])
         self.reads[slots] = torch.where(current, reads, self.reads[slots])
@@ -326,8 +327,7 @@ class Mailbox:
     def _retire_unread(self, parcel: Parcel, mask: Tensor) -> None:
         value = parcel.value.detach()
         none = torch.zeros(mask.shape, device=mask.device)
-        zero = torch.zeros_like(value)
-        found = (value, parcel.context, zero, none, none)
+        found = (value, parcel.context, torch.zeros_like(value), none, none)
         self._retired.append(Settlement(parcel.slots, *found, mask, self._sent_at(parcel)))
 
     def _sent_at(self, parcel: Parcel) -> Tensor:

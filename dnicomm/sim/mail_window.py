@@ -54,7 +54,7 @@ class MailWindow:
         members: ``[n]`` of the population.
         slots: ``[w]`` theirs, and ``at`` the same on the device.
         leaf: ``[w, B, D]`` what lies there now.
-        sent_at: ``[w, B]`` when it was sent; -1: there is nothing.
+        sent_at: ``[w, B]`` world time at which that was sent; -1 where there is no message.
     """
 
     def __init__(

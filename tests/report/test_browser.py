@@ -6,6 +6,8 @@ import threading
 import pytest
 
 from dnicomm.report import write_report
+from dnicomm.report.comparing import compare
+from dnicomm.report.comparison import comparison_page
 from dnicomm.report.serve import Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -245,6 +247,21 @@ def test_the_live_page_follows_its_run(make_run, look, tmp_path):
         page.wait_for_function("() => document.querySelector('.lead').innerText.includes('0.125')")
         server.shutdown()
         thread.join()
+
+
+def test_runs_side_by_side(make_run, look, tmp_path):
+    for feedback, reached in (("none", 0.5), (NASTY, 0.9)):
+        for seed in (0, 1):
+            make_run(tmp_path / f"{feedback[:4].strip('<>/')}{seed}", feedback=feedback, seed=seed,
+                     accuracy=reached + seed / 20, recorded=False)  # fmt: skip
+    target = tmp_path / "comparison.html"
+    target.write_text(comparison_page(compare([tmp_path]), "a sweep", tmp_path))
+    page = look(target)
+    assert page.evaluate("window.hurt") is None
+    assert page.locator("#result .drawn circle").count() == 4
+    assert page.locator("#learning-curves .drawn").first.locator("polygon").count() == 2  # bands
+    assert f"feedback={NASTY}" in page.locator("#result .drawn").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_without_scripts_there_are_still_words_and_tables(path, chromium):
