@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ COLUMNS = {
     "target_norm": "true norm",
     "age": "age",
     "unread": "never read",
+    "lost": "lost",
     "settled": "messages",
 }
 MOST_WARNINGS = 12
@@ -47,7 +49,7 @@ def add_feedback(page: Page, view: RunView) -> None:
         _listed(warnings),
         chart_controls() if pictures else None,
         Html(f'<div class="grid">{"".join(pictures)}</div>') if pictures else None,
-        _table(channels),
+        _table(view, channels),
         name="feedback",
     )
 
@@ -98,8 +100,8 @@ def complaints(channels: Mapping[str, Any], feedback: str) -> list[str]:
         direction = ""
         if cosine is not None:
             direction = (
-                "; its direction still carries something (cosine "
-                f"{figure(cosine)}), so a smaller gradient_scale or a longer run may help"
+                f"; its direction still carries something (cosine {figure(cosine)}): scaled down, "
+                "it would be nearer to the truth than zero is"
                 if cosine > 0.1 else f"; not even its direction is right (cosine {figure(cosine)})"
             )  # fmt: skip
         said.append(
@@ -115,7 +117,7 @@ def _verdict(channels: Mapping[str, Any], what: str = "channel") -> str:
     if not cosines:
         return f"No {what} has a synthetic gradient that could be compared with a true one."
     good = sum(error < 1 for error in errors)
-    count = len(channels)
+    count = len(errors)
     return (
         f"On {good} of {count} {what}{'s' * (count != 1)} the utility model foresees true "
         f"gradients better than saying zero would; the cosine with them is "
@@ -134,37 +136,58 @@ def _listed(warnings: list[str]) -> Html | None:
 
 def _norms(page: Page, view: RunView) -> list[Html]:
     """What was injected against what was true: two curves, means over the channels."""
-    scale = number(view.config.get("gradient_scale"))
-    scale = 1.0 if scale is None else scale
+    factor, label = _injected(view)
     times, injected, true = [], [], []
     for record in view.metrics:
         of = part(record, "channels")
         said, found = _values(of, "synthetic_norm"), _values(of, "target_norm")
         if said and found and number(record.get("time")) is not None:
             times.append(record["time"])
-            injected.append(scale * sum(said) / len(said))
+            injected.append(factor * sum(said) / len(said))
             true.append(sum(found) / len(found))
     if not times:
         return []
     curves = [
-        {"name": f"injected (gradient_scale {scale:g})", "x": times, "y": injected},
-        {"name": "true", "x": times, "y": true, "color": "true"},
+        {"name": label, **thinned(times, injected)},
+        {"name": "true", **thinned(times, true), "color": "true"},
     ]
     return [lines(page, "norms of gradients, mean of channels", view, curves)]
 
 
-def _table(channels: Mapping[str, Any]) -> Html:
-    rows = []
+def _injected(view: RunView) -> tuple[float, str]:
+    """What a synthetic gradient is multiplied by before its sender gets it; words for that."""
+    scale = number(view.config.get("gradient_scale"))
+    factor = 1.0 if scale is None else scale
+    if view.choice("feedback") == "mixed":
+        factor *= 1 - (number(view.config.get("feedback_share")) or 0.0)
+    if view.choice("feedback") not in ("synthetic", "mixed"):
+        return 1.0, "synthetic (nothing is injected)"
+    return factor, f"injected: synthetic times {factor:g}"
+
+
+def _table(view: RunView, channels: Mapping[str, Any]) -> Html:
+    rows, lost = [], _lost(view)
     for name, of in channels.items():
         if not isinstance(of, dict):
             continue
         read = number(of.get("share_read"))
-        figures = {**of, "unread": None if read is None else 1 - read}
+        figures = {**of, "unread": None if read is None else 1 - read, "lost": lost.get(name)}
         rows.append([name, *(number(figures.get(key)) for key in COLUMNS)])
     there = [0, *(i for i in range(1, len(COLUMNS) + 1) if any(r[i] is not None for r in rows))]
     titles = ["channel", *COLUMNS.values()]
-    return table([titles[i] for i in there], [[row[i] for i in there] for row in rows],
-                 "Since the evaluation before the last")  # fmt: skip
+    caption = "Since the evaluation before the last; losses of all that was recorded"
+    return table([titles[i] for i in there], [[row[i] for i in there] for row in rows], caption)
+
+
+def _lost(view: RunView) -> dict[str, float]:
+    """The share of messages that were lost on the way, by channel, of those recorded."""
+    sent, lost = Counter[str](), Counter[str]()
+    for recording in view.recordings:
+        known = [f"{a}->{b}" for a, b in recording.facts["edges"]]
+        channels, fates = recording.columns["message.channel"], recording.columns["message.lost"]
+        sent.update(known[channel] for channel in channels)
+        lost.update(known[channel] for channel in channels[fates == 1])
+    return {name: lost[name] / count for name, count in sent.items()}
 
 
 def _values(channels: Mapping[str, Any], key: str) -> list[float]:

@@ -69,9 +69,7 @@ def _rows(view: RunView, beside: Sequence[RunView]) -> list[dict[str, object]]:
 def _sentence(view: RunView, beside: Sequence[RunView]) -> str:
     if view.result is None or view.figure is None:
         return "Nothing has been measured yet."
-    what = (
-        f"bench {view.choice('bench')}" if view.is_bench else str(view.last.get("env", "the run"))
-    )
+    what = view.about or "the run"
     agents = number(view.summary.get("num_agents"))
     if agents is None and part(view.last, "agents"):
         agents = len(part(view.last, "agents"))
@@ -83,7 +81,9 @@ def _sentence(view: RunView, beside: Sequence[RunView]) -> str:
     unit = "updates" if view.is_bench else "units of world time"
     last = view.metrics[-1].get("time") if view.metrics else None
     when = number(last) if last is not None else number(view.summary.get("steps"))
-    after = f" after {when:,.0f} {unit}" if when is not None else ""
+    goal = number(view.config.get("steps"))
+    of = f" of {goal:,.0f}" if goal and view.state != "ended" and not view.is_bench else ""
+    after = f" after {when:,.0f}{of} {unit}" if when is not None else ""
     sentence = f"{what}: {view.figure} {figure(view.result)}{after}"
     if view.state != "ended":
         sentence += " so far"

@@ -144,12 +144,10 @@ class Engine:
         return generator(self.seed, self.stream, *key, self.episode)
 
     def _begin(self, episode: int, limit: int | None) -> None:
-        self.episode = episode
-        world = self.world
+        self.episode, world = episode, self.world
         world.reset(episode, self.draw("world"))
-        self.length = (
-            world.episode_length() if limit is None else min(limit, world.episode_length())
-        )
+        length = world.episode_length()
+        self.length = length if limit is None else min(limit, length)
         schedule = self._schedule()
         self.rewards, self.alive = [], []
         self.delays, self.lost = fates(self)

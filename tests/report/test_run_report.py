@@ -80,6 +80,30 @@ def test_a_utility_model_that_is_worse_than_zero_is_told_in_words(make_run, tmp_
     assert "On 3 of 3 channels" in fine
 
 
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [
+        ({"feedback": "synthetic", "gradient_scale": 5}, "injected: synthetic times 5"),
+        ({"feedback": "mixed", "feedback_share": 0.75}, "injected: synthetic times 0.25"),
+        ({"feedback": "exact"}, "synthetic (nothing is injected)"),
+        ({"feedback": "none"}, "synthetic (nothing is injected)"),
+    ],
+)
+def test_what_was_injected(config, label, make_run, tmp_path):
+    page = write_report(make_run(tmp_path / "run", config=config)).read_text()
+    assert f'"name":{json.dumps(label)}' in page
+
+
+def test_the_share_lost_is_that_of_the_recorded_messages(make_run, tmp_path):
+    view = read_run(make_run(tmp_path / "run"))
+    columns = [r.columns for r in view.recordings]
+    own = [c["message.lost"][c["message.channel"] == 1] == 1 for c in columns]
+    share = float(np.concatenate(own).mean())
+    assert 0 < share < 1
+    row = re.search(r"agent_1-&gt;agent_2</th>(.*?)</tr>", report(view))[1]
+    assert f">{share:.3f}<" in row
+
+
 def test_the_worst_channel_is_named_first():
     said = complaints(
         {"a": {"relative_error": 1.2, "cosine": 0.3}, "b": {"relative_error": 4.0, "cosine": 0.0},
