@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnicomm.envs.action_hold import clocked_parallel
+    from dnicomm.envs.averaging import Averaging
     from dnicomm.envs.channel_wrapper import channelled
     from dnicomm.envs.clock_wrapper import clocked
+    from dnicomm.envs.consensus import Consensus
     from dnicomm.envs.counting import Counting
     from dnicomm.envs.exposed import ExposedEnv
     from dnicomm.envs.foreign import GymEnv, PettingZooEnv
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from dnicomm.envs.traffic import Traffic
 
 _HOMES = {
+    "Averaging": "averaging",
+    "Consensus": "consensus",
     "Counting": "counting",
     "ExposedEnv": "exposed",
     "GymEnv": "foreign",
@@ -43,6 +47,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Averaging",
+    "Consensus",
     "Counting",
     "ExposedEnv",
     "GymEnv",

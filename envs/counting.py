@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.data import load_images
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.errors import UserError
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 A, B = 0, 1  # indices of the agents
 
@@ -63,13 +64,14 @@ class Counting(Env):
         return CountingWorld(self, num_worlds, split, device)
 
 
-class CountingWorld(World):
+class CountingWorld(PicturedWorld):
     """B streams of digits; block lengths are the same in all of them.
 
     The digits of an episode are ``label`` ``[L, B]``; world time t < L shows digit t, and at
     t = L only ``b_0`` is left to answer.
     """
 
+    picture = "counting"
     agents = ("a_0", "b_0")
     edges = (("a_0", "b_0"),)
     default_context = ("threes",)

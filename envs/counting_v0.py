@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from dnicomm.envs.counting import Counting
-from dnicomm.envs.exposed import ExposedEnv, in_turns, square_picture
+from dnicomm.envs.exposed import ExposedEnv, in_turns
 from dnicomm.sim.world import Split
 
 __all__ = ["env", "parallel_env", "raw_env"]
@@ -25,7 +23,7 @@ class parallel_env(ExposedEnv):
     """One counting system.
 
     Args:
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``human``, ``rgb_array``, ``ansi`` or None.
         split: ``train``, or ``test`` for digits never trained on.
         settings: as of :class:`~dnicomm.envs.counting.Counting`: ``block``, ``blocks``,
             ``irregular``, ``dataset``, ``noise``.
@@ -38,9 +36,6 @@ class parallel_env(ExposedEnv):
         noisy = split == "train" and counting.noise > 0
         bounds = (-math.inf, math.inf) if noisy else (0.0, 1.0)
         super().__init__(counting, "counting_v0", split, bounds, render_mode)
-
-    def _image(self) -> NDArray[np.float32]:
-        return square_picture(self._observations["a_0"][:-1])  # the last one says: a block begins
 
 
 def raw_env(**settings: Any) -> AECEnv:

@@ -17,10 +17,10 @@ from pettingzoo.utils.wrappers import AssertOutOfBoundsWrapper, OrderEnforcingWr
 
 from dnicomm.errors import UserError
 from dnicomm.sim.random import generator
-from dnicomm.sim.world import AgentSpaces, Env, Split
+from dnicomm.sim.world import AgentSpaces, Env, Moment, Split, World
 
-_RENDER_MODES = ("human", "ansi")
-_GREY_LEVELS = " .:-=+*#%@"
+_FPS = 4  # world time a second, where it is shown
+_ANSWERS = 20  # agents whose answers are named in a text
 
 
 class ExposedEnv(ParallelEnv):
@@ -35,7 +35,7 @@ class ExposedEnv(ParallelEnv):
     - Observations are float32; an agent that sees nothing sees a single zero.
     - An agent without actions has the one action 0.
     - Rewards are the world's own; in a world of labels, 1 for each right answer of an agent that
-      is due.
+      is due, and for a continuous one minus the mean squared distance from the label.
     - ``state()`` is all observations and then the causal facts that utility models may see; the
       fact ``state`` alone, where there is one.
     - Messages are no part of it: they travel by the simulator's channels, or by somebody else's.
@@ -45,7 +45,9 @@ class ExposedEnv(ParallelEnv):
         name: of the PettingZoo environment; None: the name of ``env`` and ``_v0``.
         split: ``train``, or ``test`` for data never trained on.
         bounds: lowest and highest number in an observation.
-        render_mode: ``ansi`` (``render()`` returns text), ``human`` (it prints it) or None.
+        render_mode: ``rgb_array`` (``render()`` returns a picture ``[H, W, 3]`` uint8, where the
+            world has one), ``ansi`` (it returns text), ``human`` (it shows a window; without a
+            display it prints the text) or None.
 
     Raises:
         UserError: ``render_mode`` is another; at step, an action outside its space.
@@ -59,16 +61,20 @@ class ExposedEnv(ParallelEnv):
         bounds: tuple[float, float] = (-math.inf, math.inf),
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None and render_mode not in _RENDER_MODES:
-            allowed = ", ".join(_RENDER_MODES)
+        self.world = env.make(1, split, torch.device("cpu"))
+        self._drawn = type(self.world).draw is not World.draw
+        self._modes = ["human", "rgb_array", "ansi"] if self._drawn else ["human", "ansi"]
+        if render_mode is not None and render_mode not in self._modes:
+            allowed = ", ".join(self._modes)
             raise UserError(f"render_mode={render_mode!r}: allowed: {allowed}, or None")
         self.metadata = {
             "name": name or f"{env.name}_v0",
-            "render_modes": list(_RENDER_MODES),
+            "render_modes": list(self._modes),
+            "render_fps": _FPS,
             "is_parallelizable": True,
         }
         self.render_mode = render_mode
-        self.world = env.make(1, split, torch.device("cpu"))
+        self._window: Any = None  # once there is one, or False where there can be none
         self.possible_agents = list(self.world.agents)
         self.agents: list[str] = []
         self.max_cycles = self.world.horizon
@@ -171,8 +177,13 @@ class ExposedEnv(ParallelEnv):
         rewards = dict.fromkeys(self.possible_agents, 0.0)
         for agent, answer in acted.items():
             label = self.world.labels([self.possible_agents.index(agent)])
-            if label is not None and label[0, 0] >= 0:
-                rewards[agent] = float(answer == label[0, 0])
+            if label is None:
+                continue
+            right = label[0, 0]
+            if right.is_floating_point():
+                rewards[agent] = -float((torch.tensor(answer) - right).square().mean().nan_to_num())
+            elif right >= 0:
+                rewards[agent] = float(answer == right)
         return rewards
 
     def _observe(self) -> None:
@@ -196,47 +207,52 @@ class ExposedEnv(ParallelEnv):
         parts += [self.world.context(fact)[0].numpy() for fact in self._facts]
         return np.concatenate(parts).astype(np.float32)
 
-    def render(self) -> str | None:
-        """The world as text: the time, the picture that is shown, and the answers so far."""
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The world now, as ``render_mode`` says."""
         if self.render_mode is None:
-            raise UserError(f"{self} was made without a render_mode; allowed: ansi, human")
-        lines = [f"{self}  time {self.time} of {self._length}"]
-        image = self._image()
-        if image is not None:
-            lines.append(text_picture(image))
-        for agent, own in self._spaces.items():
-            if own.action_size:
-                lines.append(f"{agent}: {self.answers.get(agent, 'no answer yet')}")
-        text = "\n".join(lines) + "\n"
+            allowed = ", ".join(self._modes)
+            raise UserError(f"{self} was made without a render_mode; allowed: {allowed}")
+        if self.render_mode == "rgb_array":
+            return self._picture()
         if self.render_mode == "ansi":
-            return text
-        print(text)
+            return self._text()
+        if self._window is None and self._drawn:
+            from dnicomm.envs.window import open_window
+
+            self._window = open_window(str(self), _FPS) or False
+        if self._window:
+            self._window.show(self._picture())
+        else:
+            print(self._text())
         return None
 
-    def _image(self) -> NDArray[np.float32] | None:
-        """The picture that the world shows now, ``[H, W]`` in [0, 1]; None: there is none."""
-        return None
+    def _picture(self) -> NDArray[np.uint8] | None:
+        due = [i for i, a in enumerate(self.possible_agents) if self._infos[a]["due"]]
+        return self.world.draw(0, Moment(self.time, frozenset(due)))
+
+    def _text(self) -> str:
+        """The time, the picture that is shown, and the answers so far."""
+        lines = [f"{self}  time {self.time} of {self._length}"]
+        picture = self.world.text(0)
+        if picture is not None:
+            lines.append(picture)
+        acting = [agent for agent, own in self._spaces.items() if own.action_size]
+        for agent in acting[:_ANSWERS]:
+            lines.append(f"{agent}: {self.answers.get(agent, 'no answer yet')}")
+        if len(acting) > _ANSWERS:
+            lines.append(f"… and {len(acting) - _ANSWERS} more")
+        return "\n".join(lines) + "\n"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Close the window, if there is one."""
+        if self._window:
+            self._window.close()
+        self._window = None
 
 
 def in_turns(env: ParallelEnv) -> AECEnv:
     """``env`` in PettingZoo's turns (AEC), with its checks of actions and of the order of calls."""
     return OrderEnforcingWrapper(AssertOutOfBoundsWrapper(parallel_to_aec(env)))
-
-
-def square_picture(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A flat picture ``[H * H]`` as ``[H, H]``."""
-    side = math.isqrt(pixels.size)
-    return pixels.reshape(side, side)
-
-
-def text_picture(image: NDArray[np.float32]) -> str:
-    """A grey picture ``[H, W]`` in [0, 1] as lines of text, two characters a pixel."""
-    top = len(_GREY_LEVELS) - 1
-    levels = np.rint(np.clip(image, 0, 1) * top).astype(int)
-    return "\n".join("".join(2 * _GREY_LEVELS[level] for level in row) for row in levels)
 
 
 def _observation_space(own: AgentSpaces, bounds: tuple[float, float]) -> spaces.Box:

@@ -123,8 +123,9 @@ class ForeignWorld(World):
     Observations are the latest an agent had, zeros before its first; :mod:`dnicomm.envs.spaces`
     says what becomes of their spaces and of those of actions. Before its first action an agent does
     number 0 of its discrete actions, or zeros clipped to the bounds of its ``Box``; continuous
-    actions are clipped to the bounds. Where the environment has an ``action_mask``, an action that
-    it forbids stands for the next one that is allowed.
+    actions are clipped to the bounds. Where the environment has an ``action_mask``, agents choose
+    among what it allows; an action held from an earlier tick that it forbids by now stands for the
+    next one that is allowed.
 
     Args:
         copies: one a world.
@@ -187,6 +188,17 @@ class ForeignWorld(World):
                 f"observation of {self.agents[agents[place[0]]]} at world time {self._time} "
                 f"has {batch[place]} in it: must be finite numbers"
             )
+        return torch.from_numpy(batch).to(self.device)
+
+    def allowed(self, agents: Sequence[int]) -> Tensor | None:
+        masks = [
+            [self._actions[i].mask(copy.allowed(self._ids[i])) for copy in self._copies]
+            for i in agents
+        ]
+        if all(mask is None for row in masks for mask in row):
+            return None
+        free = np.ones(self._actions[agents[0]].size, dtype=bool)
+        batch = np.array([[free if mask is None else mask for mask in row] for row in masks])
         return torch.from_numpy(batch).to(self.device)
 
     def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.errors import UserError
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 DT = 0.1  # of mpe2's own time, in a unit of world time
 DAMPING = 0.25  # share of the velocity that is lost
@@ -50,7 +50,7 @@ class ParticleEnv(Env):
             )
 
 
-class ParticleWorld(World):
+class ParticleWorld(PicturedWorld):
     """B planes of two agents, of whom the last M have a body, and of three landmarks.
 
     Bodies and landmarks begin anywhere in [-1, 1] x [-1, 1], at rest; a body's goal is any of the
@@ -60,6 +60,7 @@ class ParticleWorld(World):
     A subclass sets ``agents`` and ``bodies`` (M), and says what agents see and earn.
     """
 
+    picture = "particles"
     rewards = True
     default_context = ("state",)
     bodies: int
@@ -149,15 +150,3 @@ class ParticleWorld(World):
     def score(self) -> dict[str, Tensor]:
         distance = torch.linalg.vector_norm(self.to_goal(), dim=-1).mean(0)
         return {"return": self.total, "distance": distance}
-
-    def picture(self, size: int = 25) -> NDArray[np.float32]:
-        """The first plane from above, ``[size, size]``: bodies 1, goals 0.6, other landmarks 0.3.
-
-        It shows [-1.5, 1.5] x [-1.5, 1.5]; what is farther out is drawn at the edge.
-        """
-        image = np.zeros((size, size), dtype=np.float32)
-        goals = self.landmarks[self.goal[:, 0], 0]
-        for points, grey in ((self.landmarks[:, 0], 0.3), (goals, 0.6), (self.position[:, 0], 1.0)):
-            cells = ((points.cpu().numpy() / 3 + 0.5) * size).astype(int).clip(0, size - 1)
-            image[size - 1 - cells[:, 1], cells[:, 0]] = grey
-        return image

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.errors import UserError, nearest
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1), (0, 0))  # up, right, down, left, stay: (row, column)
 STAY = len(MOVES) - 1
@@ -78,13 +79,14 @@ class PredatorPrey(Env):
         return PredatorPreyWorld(self, num_worlds, device)
 
 
-class PredatorPreyWorld(World):
+class PredatorPreyWorld(PicturedWorld):
     """B grids; ``places`` ``[n, B, 2]`` and ``prey`` ``[B, 2]`` are rows and columns.
 
     With ``mixed`` rewards a world is over once all are at the prey; with others being there goes on
     to be worth something, and so does the episode.
     """
 
+    picture = "predator_prey"
     rewards = True
     default_context = ("state",)
 

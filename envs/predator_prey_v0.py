@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
@@ -23,7 +21,7 @@ class parallel_env(ExposedEnv):
     """One grid.
 
     Args:
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``human``, ``rgb_array``, ``ansi`` or None.
         split: ``train`` or ``test``; worlds are drawn in the same way.
         settings: as of :class:`~dnicomm.envs.predator_prey.PredatorPrey`: ``num_agents``, ``dim``,
             ``vision``, ``horizon``, ``mode``, ``moving_prey``, ``link_range`` (no effect here).
@@ -36,13 +34,6 @@ class parallel_env(ExposedEnv):
     ) -> None:
         env = PredatorPrey(**settings)
         super().__init__(env, "predator_prey_v0", split, (0, env.num_agents), render_mode)
-
-    def _image(self) -> NDArray[np.float32]:
-        """The grid: predators, and the prey darker than they are."""
-        image = np.zeros((self.world.dim, self.world.dim), np.float32)
-        image[tuple(self.world.places[:, 0].T.numpy())] = 0.5
-        image[tuple(self.world.prey[0].numpy())] += 0.4
-        return image + 0.1
 
 
 def raw_env(**settings: Any) -> AECEnv:

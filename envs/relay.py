@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.data import load_images
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.errors import UserError
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 STEPS_PER_AGENT = 10
 
@@ -52,9 +53,10 @@ class Relay(Env):
         return len(load_images(self.dataset).test_labels)
 
 
-class RelayWorld(World):
+class RelayWorld(PicturedWorld):
     """B relays, each with its own digit."""
 
+    picture = "relay"
     default_context = ("label",)
     label_field = "label"
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from dnicomm.envs.exposed import ExposedEnv, in_turns, square_picture
+from dnicomm.envs.exposed import ExposedEnv, in_turns
 from dnicomm.envs.relay import Relay
 from dnicomm.sim.world import Split
 
@@ -25,7 +23,7 @@ class parallel_env(ExposedEnv):
     """One relay.
 
     Args:
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``human``, ``rgb_array``, ``ansi`` or None.
         split: ``train``, or ``test`` for digits never trained on.
         settings: as of :class:`~dnicomm.envs.relay.Relay`: ``num_agents``, ``horizon``,
             ``dataset``.
@@ -40,9 +38,6 @@ class parallel_env(ExposedEnv):
         last_step = self.time == self._length - 1
         reward = float(self.world.score()["accuracy"][0]) if last_step else 0.0
         return dict.fromkeys(self.possible_agents, reward)
-
-    def _image(self) -> NDArray[np.float32]:
-        return square_picture(self._observations["agent_0"])
 
 
 def raw_env(**settings: Any) -> AECEnv:

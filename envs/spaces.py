@@ -137,6 +137,14 @@ class ActionSpace:
             return np.zeros(num_worlds, dtype=np.int64)
         return np.zeros((num_worlds, self.size), dtype=np.float32)
 
+    def mask(self, actions: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
+        """``[size]``: these ``actions`` of a ``Discrete`` space; None: there is no mask."""
+        if actions is None or not isinstance(self._space, spaces.Discrete):
+            return None
+        mask = np.zeros(self.size, dtype=bool)
+        mask[actions] = True
+        return mask
+
     def allowed(self, value: Any, actions: NDArray[np.int64] | None) -> Any:
         """``value``, or the next of these ``actions`` of a ``Discrete`` space, and after the last
         the first again. So a forbidden action is another name for an allowed one, which is fair

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
@@ -22,7 +20,7 @@ class parallel_env(ExposedEnv):
     """One plane.
 
     Args:
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``human``, ``rgb_array``, ``ansi`` or None.
         settings: as of :class:`~dnicomm.envs.speaker_listener.SpeakerListener`.
     """
 
@@ -31,9 +29,6 @@ class parallel_env(ExposedEnv):
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
         env = SpeakerListener(**settings)
         super().__init__(env, "speaker_listener_v0", render_mode=render_mode)
-
-    def _image(self) -> NDArray[np.float32]:
-        return self.world.picture()
 
 
 def raw_env(**settings: Any) -> AECEnv:

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.errors import UserError
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 NOTHING, TELL = 0, 1  # actions
 EVERY_SEQUENCE = 1024  # test worlds show each sequence of days once, where there are no more
@@ -61,13 +62,14 @@ class Switch(Env):
         return min(self.num_agents**self.days, EVERY_SEQUENCE)
 
 
-class SwitchWorld(World):
+class SwitchWorld(PicturedWorld):
     """B prisons. World time t is the day t from 0 on; ``room`` ``[T, B]`` says who is in the room.
 
     All days are drawn at reset, and mail goes from today's prisoner to tomorrow's alone, none to
     himself. Everybody shares the reward; a world is over once somebody has told.
     """
 
+    picture = "switch"
     early_end = True
     rewards = True
     default_context = ("state",)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
@@ -24,7 +22,7 @@ class parallel_env(ExposedEnv):
     """One prison.
 
     Args:
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``human``, ``rgb_array``, ``ansi`` or None.
         split: ``train``, or ``test`` for each sequence of days in turn, where they are few.
         settings: as of :class:`~dnicomm.envs.switch.Switch`: ``num_agents``, ``horizon``,
             ``calendar``.
@@ -36,12 +34,6 @@ class parallel_env(ExposedEnv):
         self, render_mode: str | None = None, split: Split = "train", **settings: Any
     ) -> None:
         super().__init__(Switch(**settings), "switch_v0", split, (0, 1), render_mode)
-
-    def _image(self) -> NDArray[np.float32]:
-        """A row a prisoner, a column a day: who has been in the room when."""
-        inside = self.world.inside[:, :, 0].float().numpy().copy()  # [T, n]
-        inside[self.time + bool(self.agents) :] = 0
-        return inside.T
 
 
 def raw_env(**settings: Any) -> AECEnv:

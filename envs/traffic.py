@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.envs.traffic_roads import LEVELS, Level, routes
 from dnicomm.errors import UserError, nearest
-from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
+from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 GAS, BRAKE = 0, 1  # actions
 COLLISION_REWARD = -10.0  # for each step in which a car shares its cell
@@ -86,7 +87,7 @@ class Traffic(Env):
         return TrafficWorld(self, num_worlds, device)
 
 
-class TrafficWorld(World):
+class TrafficWorld(PicturedWorld):
     """B junctions. An agent is a place for a car: while no car has it, it is not active.
 
     A step: cars on gas go on; those at the end of their route leave; at each entry in turn a car
@@ -98,6 +99,7 @@ class TrafficWorld(World):
     it), ``waited`` (steps since it came) and ``cell`` (an index into road cells; ``off`` for none).
     """
 
+    picture = "traffic"
     rewards = True
     default_context = ("state",)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
@@ -25,7 +23,7 @@ class parallel_env(ExposedEnv):
     """One traffic junction.
 
     Args:
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``human``, ``rgb_array``, ``ansi`` or None.
         split: makes no difference; nothing is set apart for tests.
         settings: as of :class:`~dnicomm.envs.traffic.Traffic`: ``difficulty``, ``num_agents``,
             ``horizon``, ``arrival``, ``vision``; ``link_range`` and ``message_lifetime`` are for
@@ -38,15 +36,6 @@ class parallel_env(ExposedEnv):
         self, render_mode: str | None = None, split: Split = "train", **settings: Any
     ) -> None:
         super().__init__(Traffic(**settings), "traffic_v0", split, (0, 1), render_mode)
-
-    def _image(self) -> NDArray[np.float32]:
-        """The roads, brighter where there is a car, brightest where several are."""
-        world = self.world
-        light = np.array([0.3, 0.7, 1], np.float32)
-        image = np.zeros((world.size, world.size), np.float32)
-        row, column = world.place[:-1].T.numpy()
-        image[row, column] = light[world.cars[:-1, 0].clamp(max=2).numpy()]
-        return image
 
 
 def raw_env(**settings: Any) -> AECEnv:

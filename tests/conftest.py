@@ -2,6 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import settings
+
+# how long an example takes is the machine's affair
+settings.register_profile("dnicomm", deadline=None)
+settings.load_profile("dnicomm")
 
 torch.set_num_threads(1)  # small tensors; and tests run in several processes
 

@@ -15,6 +15,8 @@ from dnicomm.runs import RunFolder
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dnicomm.sim.recording import Recorded
+
 
 class Experiment(ABC):
     """One experiment in one setting; a subclass takes the keys of its configuration.
@@ -54,6 +56,13 @@ class Experiment(ABC):
     def updates_between(self, every: int) -> int:
         """Updates between evaluations for ``eval.every``; it counts updates if not said."""
         return every
+
+    def record_before(self, update: int) -> None:  # noqa: B027 -- most have no agents
+        """Record what happens in the last updates before ``update``, where there are agents."""
+
+    def recorded(self) -> Recorded | None:
+        """What was recorded since the last time; None: nothing."""
+        return None
 
     @abstractmethod
     def baseline(self) -> Experiment:

@@ -11,6 +11,7 @@ from typing import Any
 from dnicomm.bench.cost import measure, wait
 from dnicomm.bench.experiment import Experiment
 from dnicomm.runs import RunFolder, versions
+from dnicomm.sim.recording import is_recorded
 
 SHOWN_EVERY = 0.2  # seconds between two calls of ``on_progress``
 
@@ -54,7 +55,10 @@ def run(
             on_progress(BenchProgress(*place, seconds, record))
 
     while experiment.updates < experiment.steps and not experiment.stopped:
-        goal = min((experiment.updates // every + 1) * every, experiment.steps)
+        number = experiment.updates // every + 1
+        goal = min(number * every, experiment.steps)
+        if folder is not None and is_recorded(number, last=goal == experiment.steps):
+            experiment.record_before(goal)
         began = told = perf_counter()
         while experiment.updates < goal and not experiment.stopped:
             experiment.step()
@@ -73,6 +77,9 @@ def run(
         history.append(record)
         if folder is not None:
             folder.append_metrics(record)
+            recorded = experiment.recorded()
+            if recorded is not None:
+                folder.save_recording(experiment.updates, recorded.columns, recorded.facts)
             folder.save_checkpoint(experiment.updates, experiment.tensors(), experiment.facts())
         tell(seconds, record)
     summary = summarise(experiment, history, seconds)

@@ -1,11 +1,13 @@
-"""``dnicomm eval``: the parameters of a run are tested again, without learning.
+"""``dnicomm eval``: the parameters of a run are tested again, without learning, and shown.
 
-Writes nothing, unless it is asked to keep the metrics of communication beside the run.
+Nothing is written but the video that is asked for, and with ``--keep`` the metrics of communication
+beside the run.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,14 +24,19 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = Parser("dnicomm eval", description="Test what a run has trained.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument(
+        "words", metavar="KEY=VALUE", nargs="*",
+        help="render=true: show a world of the first episode, as text; video=FILE.gif: as a moving "
+        "picture; world=N: which one (0)",
+    )  # fmt: skip
     parser.add_argument("--episodes", type=at_least_one, help="to play; default: as configured")
     parser.add_argument(
         "--num-worlds", type=at_least_one, help="side by side in each; default: as configured"
     )
     parser.add_argument(
-        "--metrics", metavar="LIST", type=_names, default=["all"],
-        help="of communication: all (default), none, or some of use,signalling,structure,"
-        "listening,ablation",
+        "--metrics", metavar="LIST", type=_names,
+        help="of communication: all (default; none where a world is shown), none, or some of "
+        "use,signalling,structure,listening,ablation",
     )  # fmt: skip
     parser.add_argument(
         "--channels", metavar="LIST", type=_names,
@@ -40,18 +47,26 @@ def main(arguments: Sequence[str]) -> int:
         help="write the metrics of communication into the run's folder, for its report",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     run = open_run(given.run)
 
+    from dnicomm.commands.render import onlooker, told, wanted
     from dnicomm.commands.table import screen
     from dnicomm.commands.work import Wanted, kind_of
 
+    render = wanted(given.words)
+    if "bench" in run.config and render is not None:
+        raise UserError(
+            f"{run.path} is a run of dnicomm bench {run.config['bench']}: there is no world to show"
+        )
+    if given.json and render is not None and render.video is None:
+        raise UserError("--json: render=true prints text; say where a picture goes: video=FILE.gif")
     if "bench" in run.config and (given.episodes or given.num_worlds):
         raise UserError(
             f"{run.path} is a run of dnicomm bench {run.config['bench']}, which takes neither "
             "--episodes nor --num-worlds"
         )
-    if "bench" in run.config and (given.metrics != ["all"] or given.channels):
+    if "bench" in run.config and (given.metrics or given.channels):
         raise UserError(
             f"{run.path} is a run of dnicomm bench {run.config['bench']}, which takes neither "
             "--metrics nor --channels"
@@ -65,8 +80,16 @@ def main(arguments: Sequence[str]) -> int:
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint yet; go on with: dnicomm resume {run.path}")
     kind = kind_of(config)
-    metrics = {"all": None, "none": []}.get(",".join(given.metrics), given.metrics)
-    found = kind(config).test(checkpoint, Wanted(given.episodes, metrics, given.channels))
+    names = given.metrics or (["all"] if render is None or given.keep else ["none"])
+    metrics = {"all": None, "none": []}.get(",".join(names), names)
+    looks_on, film = onlooker(render)
+    world = 0 if render is None else render.world
+    found = kind(config).test(
+        checkpoint, Wanted(given.episodes, metrics, given.channels, world, looks_on)
+    )
+    if film is not None and render is not None and render.video is not None:
+        film.write(render.video)
+        print(told(film, render.video), file=sys.stderr if given.json else sys.stdout)
     if given.keep:
         from dnicomm.commands.pages import leave_page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.runs import Checkpoint, RunFolder
 from dnicomm.sim import Simulation
 from dnicomm.sim.communication import FAMILIES, Asked, evaluate_communication
+from dnicomm.sim.onlooking import Onlooking
 
 
 class SimulationWork(Work):
@@ -45,7 +47,11 @@ class SimulationWork(Work):
         simulation, measures = self.simulation, None
         families = FAMILIES if wanted.metrics is None else wanted.metrics
         asked = Asked(families, wanted.channels)
-        with threads(self.config["threads"]):
+        with threads(self.config["threads"]), ExitStack() as onlooking:
+            if wanted.onlooker is not None:
+                onlooking.enter_context(
+                    Onlooking(simulation.examiner, wanted.world, wanted.onlooker)
+                )
             if families:
                 record, measures = evaluate_communication(simulation, wanted.episodes, asked)
             else:

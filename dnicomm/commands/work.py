@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from dnicomm.commands.at_work import quoted
 from dnicomm.commands.loggers import ways_on
 from dnicomm.runs import Checkpoint, RunFolder
+
+if TYPE_CHECKING:
+    from dnicomm.sim.onlooking import Sight
 
 Summary = Mapping[str, Any]
 
@@ -25,11 +28,15 @@ class Wanted:
         episodes: to play; None: as configured.
         metrics: families of communication metrics; None: all; empty: none.
         channels: whose communication; None: the first ones.
+        world: which world of the first episode ``onlooker`` is shown.
+        onlooker: is shown that world at each time; None: nobody looks on.
     """
 
     episodes: int | None = None
     metrics: Sequence[str] | None = None
     channels: Sequence[str] | None = None
+    world: int = 0
+    onlooker: Callable[[Sight], None] | None = None
 
 
 class Work(ABC):

@@ -2,6 +2,7 @@
 
 from dnicomm.core.forward import SyntheticInput, UnlockedSequential
 from dnicomm.core.interface import Interface, Message
+from dnicomm.core.layer_adam import LayerAdam
 from dnicomm.core.layers import DecoupledSequential
 from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.core.optimizers import SGD, Adam, RowOptimizer
@@ -31,6 +32,7 @@ __all__ = [
     "Interface",
     "LSTMCore",
     "LambdaReturns",
+    "LayerAdam",
     "LeastSquares",
     "LeastSquaresUtility",
     "LocalOutcomeUtility",

@@ -14,8 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dnicomm.core.closed_form import Alone, Evaluation, closed_form
 from dnicomm.core.optimizers import Adam, RowOptimizer
 from dnicomm.core.population import Population, Rows
+from dnicomm.core.stages import stage
 from dnicomm.core.utility import Estimate, Target, UtilityModel
 from dnicomm.core.window import Window
 
@@ -29,19 +31,19 @@ class Message:
     synthetic: Tensor  # [B, *shape] synthetic gradient per example, unscaled
     injected: Tensor  # [B, *shape] what the sender got: scaled, in the loss's reduction
     interface: Interface
-    _rows: Rows
-    _estimate: Estimate
+    _rows: Rows | None  # None where there is a closed form
+    _evaluation: Evaluation
     _version: int
 
     @property
     def value(self) -> Tensor:
         """The receiver's loss as the utility model predicts it, ``[B]``."""
-        return self._estimate.value[0].detach()
+        return self._evaluation.estimate.value.detach().reshape(len(self.tensor))
 
     @property
     def outcome(self) -> Tensor | None:
         """Logits of the receiver's next outputs, as the model predicts them, ``[B, W, C]``."""
-        predicted = self._estimate.outcome
+        predicted = self._evaluation.estimate.outcome
         return None if predicted is None else predicted[0].detach()
 
     def settle(
@@ -102,6 +104,8 @@ class Interface:
         self.fits_unread = models[0].fits_unread
         self.needs_cost = models[0].needs_cost
         self.needs_outcome = models[0].needs_outcome
+        self._closed = closed_form(models[0])
+        self._only: Alone | None = None
         self.progress = 0.0  # share of the run that is over, for utility models' rates that decay
         self._version = 0  # of the utility models: how often they were fitted
 
@@ -120,7 +124,11 @@ class Interface:
             rows: ``[E]`` int64, the utility model of each message; None: all, in order.
         """
         gathered = self.utilities.rows(rows, requires_grad=False)
-        return self.utilities.call(gathered, "forward", message, context)
+        if self._closed is not None and self._by_formula(message):
+            maps = self._closed.body.maps(gathered.parameters)
+            return self._closed.evaluate(maps, message, context).estimate
+        estimate: Estimate = self.utilities.call(gathered, "forward", message, context)
+        return estimate
 
     def fit(
         self,
@@ -138,12 +146,71 @@ class Interface:
             message: ``[E, B, *shape]``; context: ``[E, B, C]``; target: ``[E, B, …]``.
             mask: ``[E, B]`` bool, entries to learn from; a target that is not finite is left out.
         """
+        with stage("backward"):
+            return self._fit(message.detach(), context.detach(), target, rows, mask)
+
+    def _fit(
+        self,
+        message: Tensor,
+        context: Tensor,
+        target: Target,
+        rows: Tensor | None,
+        mask: Tensor | None,
+    ) -> Estimate:
+        if self._by_formula(message):
+            estimate = self._fit_by_formula(message, context, target, rows, mask)
+            if estimate is not None:
+                return estimate
         gathered = self.utilities.rows(rows)
-        estimate = self.utilities.call(gathered, "forward", message.detach(), context.detach())
+        estimate = self.utilities.call(gathered, "forward", message, context)
         self._step(gathered, estimate, target, mask)
         return Estimate(estimate.gradient.detach(), estimate.value.detach())
 
+    def _by_formula(self, message: Tensor) -> bool:
+        """Whether these messages' estimates and fits go without autograd."""
+        return (
+            self._closed is not None
+            and message.device.type == "cpu"  # a GPU would have to be asked what is finite
+            and message.dtype == self.utilities.parameters.dtype
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+    @torch.no_grad()
+    def _fit_by_formula(
+        self,
+        message: Tensor,
+        context: Tensor,
+        target: Target,
+        index: Tensor | None,
+        mask: Tensor | None,
+    ) -> Estimate | None:
+        """:meth:`fit` in closed form; None where something is not finite, and nothing is done."""
+        assert self._closed is not None
+        rows = self.utilities.rows(index, requires_grad=False)
+        maps = self._closed.body.maps(rows.parameters)
+        evaluation = self._closed.evaluate(maps, message, context)
+        error = self._closed.errors(evaluation.estimate, target, 1.0)
+        if not self._closed.is_sound(target, error):
+            return None
+        live, factor = None, 2 / message.shape[1]
+        if mask is not None and not mask.numpy().all():
+            count = mask.sum(1)
+            live, factor = count > 0, 2.0
+            error *= (mask.to(error.dtype) / count.clamp(min=1)[:, None])[..., None]
+        found = self._closed.descend(maps, evaluation, error, factor)
+        self.utilities.step(rows, found, live=live, progress=self.progress)
+        self._version += 1
+        return evaluation.estimate
+
+    def _alone(self) -> Alone:
+        """The only utility model, in closed form."""
+        if self._only is None or self._only.parameters is not self.utilities.parameters:
+            assert self._closed is not None
+            self._only = Alone(self._closed, self.utilities.parameters)
+        return self._only
+
     def _step(self, rows: Rows, estimate: Estimate, target: Target, mask: Tensor | None) -> Tensor:
+        """A fit by autograd; the loss before it, ``[E, B]``."""
         target = target._replace(gradient=target.gradient.detach(), cost=target.cost.detach())
         gradient, cost = target.gradient, target.cost
         # a sum is as finite as its terms, and needs one pass
@@ -198,26 +265,27 @@ class Interface:
                 f"context of shape {tuple(context.shape)}: expected [{len(h)}, {self.context_size}]"
             )
         m = h.detach().requires_grad_()
-        # evaluated with its graph, so that settling can fit this very evaluation
-        rows = self.utilities.rows()
-        estimate = self.utilities.call(rows, "forward", m.detach()[None], context[None].detach())
-        g = estimate.gradient[0].detach().to(h.dtype)  # under autocast it may be another
+        rows, evaluation = self._evaluate(h.detach(), context.detach())
+        g = evaluation.estimate.gradient.detach()
+        if rows is not None:
+            g = g[0].to(h.dtype)  # under autocast it may be another
         injected = g * (self.gradient_scale / self._examples(h))
         if window is not None:
             window.add_output(h, injected)
         elif h.requires_grad:
             h.backward(injected)
-        return Message(m, context, g, injected, self, rows, estimate, self._version)
+        return Message(m, context, g, injected, self, rows, evaluation, self._version)
+
+    def _evaluate(self, message: Tensor, context: Tensor) -> tuple[Rows | None, Evaluation]:
+        """What the only utility model says, kept so that settling can fit this very evaluation."""
+        if self._closed is not None and self._by_formula(message):
+            return None, self._alone().evaluate(message, context)
+        rows = self.utilities.rows()
+        said = self.utilities.call(rows, "forward", message[None], context[None])
+        return rows, Evaluation(said, [])
 
     def _examples(self, h: Tensor) -> int:
         return len(h) if self.reduction == "mean" else 1
-
-    def _found(self, message: Message, target: Tensor | None) -> Tensor:
-        """What the receiver found, per example ``[B, *shape]``; see :meth:`Message.settle`."""
-        gradient = message.tensor.grad if target is None else target
-        if gradient is None:
-            gradient = torch.zeros_like(message.tensor)
-        return gradient.detach() * self._examples(gradient)
 
     def _settle(
         self,
@@ -233,14 +301,28 @@ class Interface:
             )
         if self.needs_outcome and outcome is None:
             raise ValueError("this utility model predicts outcomes: settle(outcome=[B, W, C])")
-        gradient = self._found(message, target)
-        cost = gradient.new_zeros(batch)
-        if self.needs_cost and loss is not None:
-            cost = loss.detach()
-        rows, estimate = message._rows, message._estimate
+        gradient = found_by(message, target)
+        cost = loss.detach() if self.needs_cost and loss is not None else gradient.new_zeros(batch)
+        rows, evaluation = message._rows, message._evaluation
         if message._version != self._version:  # fitted since: what it says now is another thing
+            rows, evaluation = self._evaluate(message.tensor.detach(), message.context.detach())
+        examples = self._examples(gradient)  # per example, whatever the receiver's reduction
+        if rows is None:
+            alone = self._alone()
+            loss = alone.fit(evaluation, Target(gradient, cost), examples)
+            if loss is not None and self.utilities.step_if_finite(alone.gradient, self.progress):
+                self._version += 1
+                return loss
+            # something is not finite: the plain way sorts it out
             rows = self.utilities.rows()
-            tensor, context = message.tensor.detach()[None], message.context.detach()[None]
-            estimate = self.utilities.call(rows, "forward", tensor, context)
+            given = message.tensor.detach()[None], message.context.detach()[None]
+            evaluation = Evaluation(self.utilities.call(rows, "forward", *given), [])
         seen = None if outcome is None else outcome.detach()[None]
-        return self._step(rows, estimate, Target(gradient[None], cost[None], seen), None)[0]
+        wanted = Target(gradient[None] * examples, cost[None], seen)
+        return self._step(rows, evaluation.estimate, wanted, None)[0]
+
+
+def found_by(message: Message, target: Tensor | None) -> Tensor:
+    """Gradient ``[B, *shape]`` that the receiver found, in its own reduction."""
+    gradient = message.tensor.grad if target is None else target
+    return torch.zeros_like(message.tensor) if gradient is None else gradient.detach()

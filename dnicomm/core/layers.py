@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dnicomm.core.interface import Interface, Message
+from dnicomm.core.layer_adam import LayerAdam
+from dnicomm.core.perceptron import PerceptronLayer
 from dnicomm.core.window import Window
 
 
@@ -22,6 +24,8 @@ class LayerPass:
     received: Message | None  # the message that stands behind its input
     sent: Message | None
     window: Window
+    passed: list[Tensor] | None = None  # through a perceptron; None: autograd has recorded it
+    injected: Tensor | None = None  # [B, …] and what its output was told
 
     @property
     def cost(self) -> Tensor:
@@ -58,7 +62,7 @@ class DecoupledSequential(nn.Module):
         self,
         layers: Sequence[nn.Module],
         interfaces: Sequence[Interface | None],
-        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = LayerAdam,
         mixing: float = 0.0,
         returns: float = 0.0,
     ) -> None:
@@ -77,8 +81,9 @@ class DecoupledSequential(nn.Module):
         self.interfaces = list(interfaces)
         self.mixing = mixing
         self.returns = returns
-        parameters = [list(layer.parameters()) for layer in layers]
-        self.optimizers = [optimizer(p) if p else None for p in parameters]
+        self._of_layer = [list(layer.parameters()) for layer in layers]
+        self.optimizers = [optimizer(p) if p else None for p in self._of_layer]
+        self._perceptrons = [PerceptronLayer.of(layer) for layer in layers]
 
     def forward(self, x: Tensor) -> Tensor:
         """The ordinary chained forward pass, ``[B, …]`` to ``[B, …]``."""
@@ -116,7 +121,10 @@ class DecoupledSequential(nn.Module):
         passes: list[LayerPass] = []
         given, received = x, None
         for number in range(len(self.layers)):
-            done = self._run(number, given, received, loss, context, order)
+            if order is None and not carries and self._is_perceptron(number, given):
+                done = self._run_perceptron(number, given, received, loss, context)
+            else:
+                done = self._run(number, given, received, loss, context, order)
             if order is None and not carries:
                 self._learn(done)
             else:
@@ -164,28 +172,63 @@ class DecoupledSequential(nn.Module):
                 sent = interface.send(output, context, window)
         return LayerPass(number, given, output, received, sent, window)
 
+    def _is_perceptron(self, number: int, given: Tensor) -> bool:
+        """Whether the layer learns and needs no autograd for it."""
+        perceptron = self._perceptrons[number]
+        return perceptron is not None and self._learns(number, None) and perceptron.takes(given)
+
+    def _run_perceptron(
+        self,
+        number: int,
+        given: Tensor,
+        received: Message | None,
+        loss: Callable[[Tensor], Tensor],
+        context: Tensor | None,
+    ) -> LayerPass:
+        """:meth:`_run` of a perceptron, to the same effect."""
+        perceptron = self._perceptrons[number]
+        assert perceptron is not None
+        passed = perceptron.forward(given.detach())
+        output, sent = passed[-1], None
+        interface = None if number == len(self.interfaces) else self.interfaces[number]
+        if interface is not None:
+            sent = interface.send(output, context, Window())
+            injected = sent.injected
+        else:
+            with torch.enable_grad():
+                leaf = output.detach().requires_grad_()
+                output = loss(leaf)
+                each = torch.full_like(output, 1 / len(output))
+                (injected,) = torch.autograd.grad(output, leaf, each)
+        return LayerPass(number, given, output, received, sent, Window(), passed, injected)
+
     def _pass_on(self, done: LayerPass, x: Tensor, order: Sequence[int] | None) -> Tensor:
         """The next layer's input."""
         return done.output.detach() if done.sent is None else done.sent.tensor
 
     def _learn(self, done: LayerPass) -> None:
         """The layer's backward pass and step; the message that it read is settled."""
-        if not len(done.window):  # nobody told it anything
+        if not len(done.window) and done.injected is None:  # nobody told it anything
             return
         optimizer = self.optimizers[done.number]
-        if optimizer is not None:
-            optimizer.zero_grad()
-        done.window.backward()
+        for parameter in self._of_layer[done.number]:
+            parameter.grad = None
+        perceptron = self._perceptrons[done.number]
+        if done.passed is not None and done.injected is not None and perceptron is not None:
+            target = perceptron.backward(done.passed, done.injected, done.received is not None)
+        else:
+            done.window.backward()
+            target = done.given.grad
         if done.received is not None:
-            done.received.settle(loss=done.cost, target=done.given.grad)
+            done.received.settle(loss=done.cost, target=target)
         if optimizer is not None:
             optimizer.step()
 
     def _carry(self, passes: list[LayerPass]) -> None:
         """From the loss down: every layer's gradient and its utility model's target; then steps."""
-        for optimizer in self.optimizers:
-            if optimizer is not None:
-                optimizer.zero_grad()
+        for parameters in self._of_layer:
+            for parameter in parameters:
+                parameter.grad = None
         share = self.mixing or self.returns
         above, cost = None, passes[-1].cost  # gradient of the message, value from above
         for done in reversed(passes):

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dnicomm.core.interface import Interface, Message
+from dnicomm.core.interface import Interface, Message, found_by
 from dnicomm.core.utility import Estimate, GradientUtility, Target
 
 LINEAR = ["body.layers.0.weight", "body.layers.0.bias"]
@@ -126,7 +126,7 @@ class LeastSquares(Interface):
         outcome: Tensor | None,
     ) -> Tensor:
         tensor, context = message.tensor.detach(), message.context.detach()
-        gradient = self._found(message, target)
+        gradient = found_by(message, target) * self._examples(message.tensor)
         cost = gradient.new_zeros(len(gradient))
         found = self.fit(tensor[None], context[None], Target(gradient[None], cost[None]))
         return (found.gradient[0] - gradient).square().sum(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,72 +18,10 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from dnicomm.core.optimizers import RowOptimizer, clip_rows
-
-
-class _Template:
-    """A module whose parameters and buffers are lent to it for one call.
-
-    What ``torch.func.functional_call`` does, for any method and with the places looked up once:
-    for small modules the looking up costs more than the computing.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        # every owner of every value: tied weights have one value and several owners
-        self.places: list[tuple[dict[str, Any], str, int]] = []
-        self.firsts: list[tuple[dict[str, Any], str]] = []  # one owner of each value
-        numbers: dict[tuple[str, int], int] = {}
-        for names, of in ((module.named_parameters(remove_duplicate=False), "_parameters"),
-                          (module.named_buffers(remove_duplicate=False), "_buffers")):  # fmt: skip
-            for name, value in names:
-                owner, _, leaf = name.rpartition(".")
-                place = getattr(module.get_submodule(owner), of)
-                number = numbers.setdefault((of, id(value)), len(numbers))
-                if number == len(self.firsts):
-                    self.firsts.append((place, leaf))
-                self.places.append((place, leaf, number))
-
-    def call(self, values: Sequence[Tensor], method: str, args: Sequence[Any]) -> tuple[Any, list]:
-        """The method's result, and ``values`` as they are afterwards (buffers may change)."""
-        own = [place[name] for place, name, _ in self.places]
-        for place, name, number in self.places:
-            place[name] = values[number]
-        try:
-            result = getattr(self.module, method)(*args)
-            after = [place[name] for place, name in self.firsts]
-        finally:
-            for (place, name, _), value in zip(self.places, own, strict=True):
-                place[name] = value
-        return result, after
-
-
-def _first(tree: Any) -> Any:
-    """``tree`` with the first row in place of each tensor ``[1, …]``."""
-    # what pytree.tree_map does, in a tenth of its time: a small model's call is shorter than that
-    if isinstance(tree, Tensor):
-        return tree[0]
-    return _mapped(_first, tree)
-
-
-def _stacked(tree: Any) -> Any:
-    """``tree`` with each tensor as the one row ``[1, …]``."""
-    if isinstance(tree, Tensor):
-        return tree[None]
-    return _mapped(_stacked, tree)
-
-
-def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    if type(tree) is tuple or type(tree) is list:
-        return type(tree)([function(value) for value in tree])
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*[function(value) for value in tree])
-    if type(tree) is dict:
-        return {key: function(value) for key, value in tree.items()}
-    leaves, spec = pytree.tree_flatten(tree)
-    if len(leaves) == 1 and leaves[0] is tree:
-        return tree  # no tree at all
-    return pytree.tree_unflatten([function(leaf) for leaf in leaves], spec)
+from dnicomm.core.in_place import RowsInPlace
+from dnicomm.core.optimizers import Adam, RowOptimizer, clip_rows
+from dnicomm.core.stages import stage
+from dnicomm.core.template import Template, as_row, first_row
 
 
 @dataclass
@@ -126,7 +64,7 @@ class Population:
             raise ValueError("the modules of a population must have equal parameters")
         self.size = len(modules)
         self.optimizer = optimizer
-        self._template = _Template(copy.deepcopy(modules[0]))
+        self._template = Template(copy.deepcopy(modules[0]))
         self._names = [name for name, _ in described[0]]
         self._shapes = [shape for _, shape in described[0]]
         self._sizes = [shape.numel() for shape in self._shapes]
@@ -139,6 +77,7 @@ class Population:
             row[0][0]: torch.stack([buffer.detach() for _, buffer in row]) for row in stacked
         }
         self.slots = {} if optimizer is None else optimizer.init(self.parameters)
+        self._in_place: RowsInPlace | None = None
         self.updates = torch.zeros(self.size, dtype=torch.int64)  # steps taken, by row
         self.skipped = torch.zeros(self.size, dtype=torch.int64)  # steps refused: not finite
 
@@ -164,7 +103,7 @@ class Population:
             parameters = self.parameters.detach()
             buffers = {k: v.clone() for k, v in self.buffers.items()}
         else:
-            parameters = self.parameters[index]
+            parameters = self.parameters.index_select(0, index)
             buffers = {k: v[index] for k, v in self.buffers.items()}
         return Rows(index, parameters.requires_grad_(requires_grad), buffers)
 
@@ -181,11 +120,11 @@ class Population:
         values = [*self._views(rows.parameters), *rows.buffers.values()]
         count = len(self._names)
         if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
-            alone, after = self._template.call([v[0] for v in values], method, _first(args))
+            alone, after = self._template.call([v[0] for v in values], method, first_row(args))
             rows.buffers = {
                 name: value[None] for name, value in zip(rows.buffers, after[count:], strict=True)
             }
-            return _stacked(alone)
+            return as_row(alone)
         leaves, spec = pytree.tree_flatten(args)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         result_leaves: list[Any] = []
@@ -223,6 +162,7 @@ class Population:
         gradient: Tensor | None = None,
         live: Tensor | None = None,
         progress: float = 0.0,
+        scale: float = 1.0,
     ) -> Tensor:
         """One optimiser step of the gathered rows, scattered back; buffers are kept too.
 
@@ -230,9 +170,10 @@ class Population:
         its optimiser's slots too, and counted in ``skipped``.
 
         Args:
-            gradient: ``[n, P]``; None: ``rows.parameters.grad``.
+            gradient: ``[n, P]``, which the step may change; None: ``rows.parameters.grad``.
             live: ``[n]`` bool, rows that have something to learn; None: all.
             progress: share of the run that is over, for optimisers whose rate decays.
+            scale: what gradients are divided by.
 
         Returns:
             Norm of each row's gradient before clipping, ``[n]``.
@@ -242,10 +183,69 @@ class Population:
             gradient = rows.parameters.grad
         if gradient is None:
             gradient = torch.zeros_like(rows.parameters)
+        if rows.buffers:
+            self.keep_buffers(rows)
+        with stage("optimiser"):
+            in_place = self._rows_in_place()
+            if in_place is None:
+                return self._step_gathered(rows, gradient / scale, live, progress)
+            return self._step_in_place(in_place, rows, gradient, live, progress, scale)
+
+    def _step_in_place(
+        self,
+        in_place: RowsInPlace,
+        rows: Rows,
+        gradient: Tensor,
+        live: Tensor | None,
+        progress: float,
+        scale: float,
+    ) -> Tensor:
+        """:meth:`step` where the rows lie."""
+        assert isinstance(self.optimizer, Adam)
+        index = range(self.size) if rows.index is None else rows.index.tolist()
+        due = None if live is None else live.tolist()
+        norm, stepped = in_place.step(self.optimizer, index, gradient, due, scale, progress)
+        if all(stepped) and rows.index is None:
+            self.updates += 1
+            return norm
+        at = slice(None) if rows.index is None else rows.index
+        good = torch.tensor(stepped)
+        self.updates[at] += good
+        self.skipped[at] += ~good if live is None else live & ~good
+        return norm
+
+    def step_if_finite(self, gradient: Tensor, progress: float) -> bool:
+        """One step of all rows by a gradient ``[N, P]``; False, and none, if it is not finite."""
+        in_place = self._rows_in_place()
+        if (
+            in_place is None
+            or self.size > 1
+            or (isinstance(self.optimizer, Adam) and self.optimizer.clip)
+        ):
+            if not math.isfinite(torch.linalg.vector_norm(gradient).item()):
+                return False
+            self.step(Rows(None, self.parameters, {}), gradient, progress=progress)
+            return True
+        assert isinstance(self.optimizer, Adam)
+        if not in_place.step_only(self.optimizer, gradient, progress):
+            return False
+        self.updates += 1
+        return True
+
+    def _rows_in_place(self) -> RowsInPlace | None:
+        """Steps rows where they lie, if that can be done without a look at what came out."""
+        if self._in_place is None or not self._in_place.of(self.parameters, self.slots):
+            if not RowsInPlace.can(self.optimizer, self.parameters):
+                return None
+            self._in_place = RowsInPlace(self.parameters, self.slots)
+        return self._in_place if self._in_place.trusted() else None
+
+    def _step_gathered(
+        self, rows: Rows, gradient: Tensor, live: Tensor | None, progress: float
+    ) -> Tensor:
+        """:meth:`step` for any optimiser and device."""
+        assert self.optimizer is not None
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)  # [n, 1]
-        if rows.index is None and len(norm) == 1 and not norm.is_cuda:
-            self._step_alone(rows, gradient, norm, live is None or bool(live), progress)
-            return norm[:, 0]
         finite = torch.isfinite(norm)
         due = torch.ones_like(finite) if live is None else live[:, None]
         good = finite & due
@@ -270,29 +270,7 @@ class Population:
                 self.slots[name][at] = slot
         self.updates[at] += good[:, 0]
         self.skipped[at] += (due & ~good)[:, 0]
-        self.keep_buffers(rows)
         return norm[:, 0]
-
-    def _step_alone(
-        self, rows: Rows, gradient: Tensor, norm: Tensor, due: bool, progress: float
-    ) -> None:
-        """:meth:`step` of the only row, decided on the host: for small models in half the time."""
-        assert self.optimizer is not None
-        self.keep_buffers(rows)
-        if not due:
-            return
-        if math.isfinite(norm.item()):
-            before = {name: slot.clone() for name, slot in self.slots.items()}
-            gradient = clip_rows(gradient, norm, self.optimizer.clip)
-            old = rows.parameters.detach()
-            new = self.optimizer.step(old, gradient, self.slots, torch.ones_like(norm), progress)
-            if math.isfinite(new.sum().item()):
-                self.parameters.copy_(new)
-                self.updates += 1
-                return
-            for name, slot in self.slots.items():
-                slot.copy_(before[name])
-        self.skipped += 1
 
     @torch.no_grad()
     def keep_buffers(self, rows: Rows) -> None:
@@ -331,7 +309,7 @@ class Population:
         member = copy.deepcopy(self.template)
         values = [*self._views(self.parameters), *self.buffers.values()]
         with torch.no_grad():
-            own = zip(_Template(member).places, self._template.places, strict=True)
+            own = zip(Template(member).places, self._template.places, strict=True)
             for (place, name, _), (_, _, number) in own:
                 place[name].copy_(values[number][row])
         return member

@@ -6,7 +6,7 @@ import shlex
 
 import yaml
 
-from dnicomm.report.markup import element, table
+from dnicomm.report.markup import element
 from dnicomm.report.page import Page
 from dnicomm.report.reading import RunView, number, part
 
@@ -28,7 +28,8 @@ def add_configuration(page: Page, view: RunView) -> None:
         "Repeat it",
         element("p", "The exact command (the same versions give the same numbers):"),
         element("pre", command(view), tabindex="0"),
-        table(["what", "value"], facts),
+        element("dl", *(element("div", element("dt", name), element("dd", value))
+                        for name, value in facts), class_="facts"),
         element("details", element("summary", "the whole configuration"),
                 element("pre", text, tabindex="0")),
         name="repeat",

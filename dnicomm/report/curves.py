@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from dnicomm.report.reading import RunView, names, series
 
 MOST_POINTS = 500  # of one curve
 MOST_LINES = 8  # in one picture; of more there is the middle one, the spread and the outermost
+# metrics of an experiment that are about what its utility models say
+OF_INTERFACES = re.compile(r"(cosine|relative_error|norm_ratio)(_(\d+))?")
 AGENT = {"loss": "loss of each agent", "reward": "reward of each agent, per unit of time"}
 
 
@@ -20,7 +23,8 @@ def add_curves(page: Page, view: RunView, others: Sequence[RunView]) -> None:
     if not view.metrics:
         return
     seeds = [run for run in of_other_seeds(view, others) if run.metrics]
-    pictures = [_metric(page, view, seeds, pair) for pair in _pairs(names(view, "metrics"))]
+    found_names = [name for name in names(view, "metrics") if not OF_INTERFACES.fullmatch(name)]
+    pictures = [_metric(page, view, seeds, group) for group in _groups(found_names)]
     for key, title in AGENT.items():
         found = many(view, ("agents",), key)
         if found:
@@ -78,21 +82,26 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-def _pairs(found: Sequence[str]) -> list[list[str]]:
-    """Metrics that belong into one picture: a test's and the training's."""
-    return [
-        [name, *([f"train_{name}"] if f"train_{name}" in found else [])]
-        for name in found
-        if not (name.startswith("train_") and name.removeprefix("train_") in found)
-    ]
+def _groups(found: Sequence[str]) -> list[list[str]]:
+    """Metrics that belong into one picture: a test's and the training's, those of all layers."""
+    groups: dict[str, list[str]] = {}
+    for name in found:
+        base = re.sub(r"_\d+$", "", name.removeprefix("train_"))
+        groups.setdefault(base, []).append(name)
+    return list(groups.values())
 
 
-def _metric(page: Page, view: RunView, seeds: Sequence[RunView], pair: Sequence[str]) -> Html:
+def _metric(page: Page, view: RunView, seeds: Sequence[RunView], group: Sequence[str]) -> Html:
+    test_and_training = set(group) == {group[0], f"train_{group[0]}"}
     found = []
-    for name in pair:
-        label = name if len(pair) == 1 else "training" if name.startswith("train_") else "test"
-        found.append({"name": label, **_over_seeds([view, *seeds], name)})
-    return lines(page, pair[0], view, found)
+    for name in group:
+        label = name
+        if test_and_training:
+            label = "training" if name.startswith("train_") else "test"
+        curve = _over_seeds([view, *seeds], name)
+        if any(value is not None for value in curve["y"]):
+            found.append({"name": label, **curve})
+    return lines(page, group[0], view, found)
 
 
 def _over_seeds(runs: Sequence[RunView], name: str) -> dict[str, list[Any]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dnicomm.report.curves import lines, many
+from dnicomm.report.curves import OF_INTERFACES, lines, many, thinned
 from dnicomm.report.markup import Html, element, figure, table
 from dnicomm.report.page import Page, chart_controls
-from dnicomm.report.reading import RunView, number, part
+from dnicomm.report.reading import RunView, names, number, part, series
 
 CURVES = {  # of a channel -> title, and a line to compare with
     "cosine": ("cosine with the true gradient", 0.0),
@@ -32,6 +32,7 @@ def add_feedback(page: Page, view: RunView) -> None:
     """Add the section, where the run has channels."""
     channels = part(view.last, "channels")
     if not channels:
+        _add_interfaces(page, view)
         return
     warnings = complaints(channels, view.choice("feedback"))
     pictures = []
@@ -47,6 +48,36 @@ def add_feedback(page: Page, view: RunView) -> None:
         chart_controls() if pictures else None,
         Html(f'<div class="grid">{"".join(pictures)}</div>') if pictures else None,
         _table(channels),
+        name="feedback",
+    )
+
+
+def _add_interfaces(page: Page, view: RunView) -> None:
+    """The same for an experiment: what its metrics say of the interfaces between layers."""
+    found: dict[str, dict[str, float]] = {}
+    pictures: dict[str, list[dict[str, Any]]] = {}
+    for name in names(view, "metrics"):
+        match = OF_INTERFACES.fullmatch(name)
+        if match is None:
+            continue
+        which = f"interface {match[3]}" if match[3] else "all interfaces"
+        x, y = series(view, "metrics", name)
+        pictures.setdefault(match[1], []).append({"name": which, **thinned(x, y)})
+        value = number(part(view.last, "metrics").get(name))
+        if value is not None and (match[3] or which not in found):
+            found.setdefault(which, {})[match[1]] = value
+    if not pictures:
+        return
+    apart = {name: of for name, of in found.items() if name != "all interfaces"} or found
+    titles = {"cosine": CURVES["cosine"], "relative_error": CURVES["relative_error"],
+              "norm_ratio": ("norm of synthetic to true gradients", 1.0)}  # fmt: skip
+    drawn = [lines(page, titles[key][0], view, of, titles[key][1]) for key, of in pictures.items()]
+    page.section(
+        "Is the feedback any good?",
+        element("p", _verdict(apart, "interface")),
+        _listed(complaints(apart, "synthetic")),
+        chart_controls(),
+        Html(f'<div class="grid">{"".join(drawn)}</div>'),
         name="feedback",
     )
 
@@ -78,15 +109,15 @@ def complaints(channels: Mapping[str, Any], feedback: str) -> list[str]:
     return said
 
 
-def _verdict(channels: Mapping[str, Any]) -> str:
+def _verdict(channels: Mapping[str, Any], what: str = "channel") -> str:
     cosines = _values(channels, "cosine")
     errors = _values(channels, "relative_error")
     if not cosines:
-        return "No channel has a synthetic gradient that could be compared with a true one."
+        return f"No {what} has a synthetic gradient that could be compared with a true one."
     good = sum(error < 1 for error in errors)
     count = len(channels)
     return (
-        f"On {good} of {count} channel{'s' * (count != 1)} the utility model foresees true "
+        f"On {good} of {count} {what}{'s' * (count != 1)} the utility model foresees true "
         f"gradients better than saying zero would; the cosine with them is "
         f"{figure(min(cosines))} to {figure(max(cosines))}."
     )

@@ -27,9 +27,9 @@ def add_overview(page: Page, view: RunView, others: Sequence[RunView]) -> None:
             spec = {"title": f"{view.figure} at the end", "x": view.figure, "rows": rows}
             said = ", ".join(f"{row['name']} {figure(_mean(row['values']))}" for row in rows)
             parts.append(page.picture(
-                "dots", spec, f"{view.figure} by feedback: {said}",
-                "A row a kind of feedback, a dot a run of the same sweep (which differ in their "
-                "seeds), the number their mean.",
+                "dots", spec, f"{view.figure} side by side: {said}",
+                "A row a kind of feedback or method, a dot a run of the same sweep (they differ in "
+                "their seeds), the number their mean.",
             ))  # fmt: skip
         elif len(view.metrics) > 1:
             times = [record.get("time") for record in view.metrics]
@@ -44,8 +44,8 @@ def add_overview(page: Page, view: RunView, others: Sequence[RunView]) -> None:
 
 
 def compared(view: RunView, others: Sequence[RunView]) -> list[RunView]:
-    """Runs of the same sweep that differ in nothing but feedback and seed."""
-    but = ("feedback", "feedback_share", "seed")
+    """Runs of the same sweep that differ in nothing but feedback or method, and seed."""
+    but = ("feedback", "feedback_share", "method", "seed")
     return [o for o in others if o.figure == view.figure and o.result is not None
             and not differs_in(view.config, o.config, but)]  # fmt: skip
 
@@ -56,12 +56,12 @@ def of_other_seeds(view: RunView, others: Sequence[RunView]) -> list[RunView]:
 
 
 def _rows(view: RunView, beside: Sequence[RunView]) -> list[dict[str, object]]:
-    """A row a kind of feedback, this run's own first."""
-    grouped: dict[str, list[float]] = {view.choice("feedback", "this run"): []}
+    """A row a condition, this run's own first."""
+    grouped: dict[str, list[float]] = {view.condition: []}
     for run in [view, *beside]:
         assert run.result is not None
-        grouped.setdefault(run.choice("feedback", "this run"), []).append(run.result)
-    own = view.choice("feedback", "this run")
+        grouped.setdefault(run.condition, []).append(run.result)
+    own = view.condition
     return [{"name": name, "values": values, "color": COLORS.get(name, "orange"),
              "own": name == own} for name, values in grouped.items()]  # fmt: skip
 
@@ -69,9 +69,7 @@ def _rows(view: RunView, beside: Sequence[RunView]) -> list[dict[str, object]]:
 def _sentence(view: RunView, beside: Sequence[RunView]) -> str:
     if view.result is None or view.figure is None:
         return "Nothing has been measured yet."
-    what = (
-        f"bench {view.choice('bench')}" if view.is_bench else str(view.last.get("env", "the run"))
-    )
+    what = view.about or "the run"
     agents = number(view.summary.get("num_agents"))
     if agents is None and part(view.last, "agents"):
         agents = len(part(view.last, "agents"))
@@ -83,21 +81,25 @@ def _sentence(view: RunView, beside: Sequence[RunView]) -> str:
     unit = "updates" if view.is_bench else "units of world time"
     last = view.metrics[-1].get("time") if view.metrics else None
     when = number(last) if last is not None else number(view.summary.get("steps"))
-    after = f" after {when:,.0f} {unit}" if when is not None else ""
+    goal = number(view.config.get("steps"))
+    of = f" of {goal:,.0f}" if goal and view.state != "ended" and not view.is_bench else ""
+    after = f" after {when:,.0f}{of} {unit}" if when is not None else ""
     sentence = f"{what}: {view.figure} {figure(view.result)}{after}"
     if view.state != "ended":
         sentence += " so far"
-    return f"{_capital(sentence)}{_beside(beside, feedback)}."
+    return f"{_capital(sentence)}{_beside(beside, view.condition)}."
 
 
 def _beside(beside: Sequence[RunView], own: str) -> str:
     """``; in the same sweep none reached 0.5 and exact 0.9``."""
     found: dict[str, list[float]] = {}
     for run in beside:
-        if run.choice("feedback") != own and run.result is not None:
-            found.setdefault(run.choice("feedback"), []).append(run.result)
+        if run.condition != own and run.result is not None:
+            found.setdefault(run.condition, []).append(run.result)
     said = [f"{name} {figure(_mean(values))}" for name, values in found.items()]
-    return f"; in the same sweep {' and '.join(said)}" if said else ""
+    if len(said) > 1:
+        said[-2:] = [f"{said[-2]} and {said[-1]}"]
+    return f"; in the same sweep {', '.join(said)}" if said else ""
 
 
 def _mean(values: object) -> float:

@@ -71,6 +71,20 @@ class RunView:
         """That metric, at the end or at the latest evaluation."""
         return None if self.figure is None else number(part(self.last, "metrics")[self.figure])
 
+    @property
+    def about(self) -> str | None:
+        """The environment or the experiment; None where nothing says."""
+        if self.is_bench:
+            return f"bench {self.choice('bench')}"
+        name = self.summary.get("env") or part(self.config, "choices").get("env")
+        return name if isinstance(name, str) else None
+
+    @property
+    def condition(self) -> str:
+        """What runs are told apart by: how senders learn, or an experiment's method."""
+        method = part(self.config, "method").get("name")
+        return self.choice("feedback") or (method if isinstance(method, str) else "this run")
+
     def choice(self, key: str, default: str = "") -> str:
         """A word of the configuration."""
         value = self.config.get(key, default)

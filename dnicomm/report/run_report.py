@@ -79,7 +79,8 @@ def _write(view: RunView, others: Sequence[RunView]) -> Path:
 
 def _subtitle(view: RunView) -> str:
     parts = [
-        f"bench {view.choice('bench')}" if view.is_bench else view.summary.get("env"),
+        view.about,
+        f"method {view.condition}" if view.is_bench else None,
         f"feedback {view.choice('feedback')}" if view.choice("feedback") else None,
         f"seed {view.config['seed']}" if "seed" in view.config else None,
         STATE[view.state],

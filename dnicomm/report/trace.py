@@ -109,6 +109,8 @@ def _messages(recording: Recording) -> Iterator[Event]:
 
 
 def _counters(view: RunView) -> Iterator[Event]:
+    if view.is_bench:  # evaluated by updates, which are no world time
+        return
     yield _named("process_name", METRICS, 0, "metrics")
     for record in view.metrics:
         time = number(record.get("time"))

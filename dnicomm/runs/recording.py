@@ -1,7 +1,8 @@
 """Recordings: what happened in one world of one episode, as columns of numbers, one file each.
 
 A safetensors file, whose columns are tensors of one dimension (vectors of messages: of two) and
-whose header holds the facts as JSON. ``dnicomm.sim.recording`` says which columns there are.
+whose header holds the facts as JSON. ``dnicomm.sim`` says
+which columns there are (``episode_recording.py``).
 """
 
 from __future__ import annotations

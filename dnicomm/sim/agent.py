@@ -80,12 +80,19 @@ class TickOutput(NamedTuple):
 class Outcome(NamedTuple):
     """What is known about a tick when its window ends; what an environment lacks is zero."""
 
-    label: Tensor  # [B] int64, -1 where there is no label
+    label: Tensor  # [B] int64, -1: none; of a continuous action [B, action_size], NaN: none
     action: Tensor  # [B] int64 or [B, action_size]: what the agent did
     spoke: Tensor  # [B] bool: whether it sent its message
     returns: Tensor  # [B] discounted reward from this tick on (γ per unit of world time)
     advantage: Tensor  # [B] returns less the value that the tick gave, constant
     log_policy: Tensor  # [B] how likely that action was when it was chosen (nats), constant
+
+    @property
+    def known(self) -> Tensor:
+        """``[B]`` bool: where there is a label."""
+        if self.label.is_floating_point():
+            return ~self.label.isnan().any(-1)
+        return self.label >= 0
 
 
 class Agent(nn.Module):
@@ -119,10 +126,13 @@ class Agent(nn.Module):
     def loss(self, output: TickOutput, outcome: Outcome) -> Tensor:
         """Loss of one tick in each world, ``[B]``; default: cross-entropy with the label.
 
-        Worlds without a label count as zero.
+        Of a continuous action it is the mean squared distance from the label. Worlds without a
+        label count as zero.
         """
         if output.action.shape[-1] == 0:
             return torch.zeros_like(outcome.returns)
-        known = outcome.label >= 0
-        loss = F.cross_entropy(output.action, outcome.label.clamp(min=0), reduction="none")
-        return torch.where(known, loss, torch.zeros_like(loss))  # [B]
+        if outcome.label.is_floating_point():
+            loss = (output.action - outcome.label.nan_to_num()).square().mean(-1)
+        else:
+            loss = F.cross_entropy(output.action, outcome.label.clamp(min=0), reduction="none")
+        return torch.where(outcome.known, loss, torch.zeros_like(loss))  # [B]

@@ -44,6 +44,16 @@ class Channel:
         """Whether ``distort`` does anything."""
         return type(self).distort is not Channel.distort
 
+    @property
+    def draws_delays(self) -> bool:
+        """Whether delays may differ between edges and episodes; else they are asked for once."""
+        return type(self).delays is not Channel.delays
+
+    @property
+    def loses(self) -> bool:
+        """Whether ``lost`` may give anything but None."""
+        return type(self).lost is not Channel.lost
+
 
 def _number(key: str, value: object, allowed: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -71,6 +81,10 @@ class Delay(Channel):
                 raise UserError(f"channel.delay={shown}: must be {allowed}")
         if self.low < 0:
             raise UserError(f"channel.delay={shown}: must be {allowed}")
+
+    @property
+    def draws_delays(self) -> bool:
+        return self.high is not None and self.high > self.low
 
     def delays(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         high = self.low if self.high is None else self.high
@@ -197,6 +211,14 @@ class Series(Channel):
     @property
     def distorts(self) -> bool:
         return any(link.distorts for link in self.links)
+
+    @property
+    def draws_delays(self) -> bool:
+        return any(link.draws_delays for link in self.links)
+
+    @property
+    def loses(self) -> bool:
+        return any(link.loses for link in self.links)
 
 
 def standard_channel(

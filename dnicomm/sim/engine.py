@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dnicomm.core import Window
+from dnicomm.core.stages import stage
 from dnicomm.sim.agent import Inbox, State, TickOutput
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.checks import check_output, checked_delays, checked_losses
@@ -31,7 +32,7 @@ from dnicomm.sim.credit import Discount
 from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.lane import Lane, lane_of
 from dnicomm.sim.learning import close_windows
-from dnicomm.sim.policy import Choice, choose
+from dnicomm.sim.policy import Choice, choose, within
 from dnicomm.sim.population import AgentPopulation, Index
 from dnicomm.sim.random import generator, torch_seed
 from dnicomm.sim.scarcity import LinkQueues
@@ -82,6 +83,7 @@ class Engine:
         self.seed, self.stream, self.learn = seed, stream, learn
         number = {name: i for i, name in enumerate(world.agents)}
         self.sender_of = np.array([number[a] for a, _ in edges], dtype=np.int64)  # by channel
+        self.receiver_of = np.array([number[b] for _, b in edges], dtype=np.int64)
         self.message_cost = message_cost
         self.queues: LinkQueues | None = None
         self.lanes: list[Lane] = []
@@ -93,6 +95,8 @@ class Engine:
         # who watches ticks, and what may change what is read (listening.py)
         self.observer: Callable[[Lane, Tick, Tensor, Inbox, State], None] | None = None
         self.intervene: Callable[[int, Lane, Index, Inbox], Inbox] | None = None
+        # who looks on once all have ticked and sent (onlooking.py)
+        self.onlooker: Callable[[int], None] | None = None
 
     # -- an episode ---------------------------------------------------------------------------
 
@@ -104,12 +108,18 @@ class Engine:
         with torch.set_grad_enabled(self.learn), modules:
             self._begin(episode, limit)
             for time in range(self.length):
-                self._deliver(time)
-                self._renew(time)
-                self._open(time)
-                ticks = self._tick(time)
-                feed_back(self, time, ticks)
-                over = self._step()
+                with stage("deliver"):
+                    self._deliver(time)
+                    self._renew(time)
+                with stage("tick"):
+                    self._open(time)
+                    ticks = self._tick(time)
+                with stage("feedback"):
+                    feed_back(self, time, ticks)
+                if self.onlooker is not None:
+                    self.onlooker(time)
+                with stage("world"):
+                    over = self._step()
                 if over:  # every world has ended early: the windows end here
                     for lane in self.lanes:
                         lane.ends[time] = True
@@ -133,24 +143,14 @@ class Engine:
         return generator(self.seed, self.stream, *key, self.episode)
 
     def _begin(self, episode: int, limit: int | None) -> None:
-        self.episode = episode
-        world = self.world
+        self.episode, world = episode, self.world
         world.reset(episode, self.draw("world"))
-        self.length = (
-            world.episode_length() if limit is None else min(limit, world.episode_length())
-        )
+        length = world.episode_length()
+        self.length = length if limit is None else min(limit, length)
         schedule = self._schedule()
         count, worlds = self.length, world.num_worlds
         self.rewards, self.alive = [], []
-        self.delays = np.zeros((len(self.edges), count), dtype=np.int64)
-        self.lost: list[Tensor | None] = []
-        for i, edge in enumerate(self.edges):
-            name = edge_name(*edge)
-            delays = self.channel.delays(self.draw("delay", name), count)
-            self.delays[i] = checked_delays(self.channel, name, delays, count)
-            lost = self.channel.lost(self.draw("lost", name), (count, worlds))
-            lost = checked_losses(self.channel, name, lost, (count, worlds))
-            self.lost.append(None if lost is None else torch.from_numpy(lost).to(world.device))
+        self._begin_channels(count, worlds)
         self.lanes = [lane_of(self, population, schedule) for population in self.populations]
         self.shared = Window()  # for exact feedback
         self.queues = None
@@ -159,6 +159,23 @@ class Engine:
                 self.channel, len(self.edges), worlds, self.length, world.device
             )
         self.charged = torch.zeros(len(world.agents), worlds, device=world.device)
+
+    def _begin_channels(self, count: int, worlds: int) -> None:
+        """Delays and losses of this episode's messages, by channel."""
+        channel, edges = self.channel, [edge_name(*edge) for edge in self.edges]
+        self.delays = np.zeros((len(edges), count), dtype=np.int64)
+        self.loses = channel.loses
+        self.lost: list[Tensor | None] = [None] * len(edges)
+        # to make a generator for each edge takes longer than what it draws
+        for i, name in enumerate(edges if channel.draws_delays else edges[:1]):
+            delays = channel.delays(self.draw("delay", name), count)
+            self.delays[i] = checked_delays(channel, name, delays, count)
+        if not channel.draws_delays and edges:
+            self.delays[:] = self.delays[0]
+        for i, name in enumerate(edges if channel.loses else ()):
+            lost = channel.lost(self.draw("lost", name), (count, worlds))
+            lost = checked_losses(channel, name, lost, (count, worlds))
+            self.lost[i] = None if lost is None else torch.from_numpy(lost).to(self.world.device)
 
     def _schedule(self) -> dict[str, Sequence[int]]:
         """Tick times by agent, in this episode."""
@@ -228,7 +245,8 @@ class Engine:
         active = None if there is None else there[self.tensor(indices)]
         place = window.place(members)
         rows = window.rows if place is None else window.rows.take(place)
-        inbox = Inbox(*lane.mailbox.read(time, place, active))
+        with stage("observe"):
+            inbox = Inbox(*lane.mailbox.read(time, place, active))
         if self.intervene is not None:
             inbox = self.intervene(time, lane, members, inbox)
         if population.spec.observation_size == 0 and population.spec.num_inputs:
@@ -236,29 +254,35 @@ class Engine:
             heard = inbox.mask.any(-1)
             active = heard if active is None else active & heard
         before = take_rows(window.state, place)
-        observation = world.observe(indices.tolist())
+        numbers = indices.tolist()
+        with stage("observe"):
+            observation = world.observe(numbers)
+            allowed = world.allowed(numbers) if population.spec.discrete else None
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
         check_output(time, population.names[int(members[0])], population.spec, self.edges,
                      (len(members), world.num_worlds), output, before)  # fmt: skip
+        output = within(output, allowed)
         window.update_state(place, output.state, active)
         if place is not None:
             for name, buffer in rows.buffers.items():
                 window.rows.buffers[name] = window.rows.buffers[name].index_copy(0, place, buffer)
         at = self.tensor(members)
         action, spoke = self._choose(time, population, members, output)
-        if population.spec.action_size:
-            world.act(indices.tolist(), action, active)
-        label = world.labels(indices.tolist()) if self.learn else None
+        with stage("world"):
+            if population.spec.action_size:
+                world.act(numbers, action, active)
+            label = world.labels(numbers) if self.learn else None
         tick = Tick(time, members, at, rows, output, output.message, active, action, spoke, label)
         if self.learn and population.epochs > 1:
-            tick.observation, tick.inbox = observation, inbox
+            tick.observation, tick.inbox, tick.allowed = observation, inbox, allowed
             # what comes back to it as a message, apart from what else the agent made of it
             tick.message = output.message.view_as(output.message)
         window.ticks.append(tick)
         if self.observer is not None:
             self.observer(lane, tick, observation, inbox, before)
         if self.learn:
-            population.ticks[at] += 1 if active is None else active.any(1)
+            ticked = torch.ones_like(at) if active is None else active.any(1).long()
+            population.ticks.index_add_(0, at, ticked)
         if self.learn and population.spec.num_inputs:
             k = population.spec.num_inputs
             slots = (at[:, None] * k + torch.arange(k, device=at.device)).flatten()
@@ -296,6 +320,11 @@ class Engine:
         drawn = self.draw(*key).random(shape, np.float32)[members]
         # so far from 0 and 1 that every distribution's inverse is finite, in float32 too
         return torch.from_numpy(drawn).to(like.device, like.dtype).clamp(2**-25, 1 - 1e-7)
+
+    @property
+    def closes_edges(self) -> bool:
+        """Whether the world may close channels; else all are open, and it is not asked."""
+        return getattr(self.world.open_edges, "__func__", None) is not World.open_edges
 
     def charge(self, channels: Index, mask: Tensor) -> None:
         """What messages cost their senders, where ``mask`` ``[e, B]`` says that they are sent."""
@@ -361,8 +390,9 @@ class Engine:
 
     def _end(self) -> None:
         """The episode is over: mail is dropped, and what is left is settled."""
-        for lane in self.lanes:
-            lane.mailbox.end_episode()
+        with stage("settle"):
+            for lane in self.lanes:
+                lane.mailbox.end_episode()
         if self.learn:
             close_windows(self, self.length - 1, self.lanes)
 

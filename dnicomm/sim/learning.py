@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dnicomm.core import Target
+from dnicomm.core.stages import stage
 from dnicomm.sim.agent import Outcome
 from dnicomm.sim.checks import check_loss
 from dnicomm.sim.credit import credit
@@ -31,18 +32,20 @@ def close_windows(engine: Engine, time: int, lanes: Sequence[Lane]) -> None:
     each window (one for all, where feedback is exact). Then populations step, and messages whose
     life is over train the utility models.
     """
-    outcomes = [_outcomes(engine, time, lane) for lane in lanes]
-    costs = [_add_losses(lane, own) for lane, own in zip(lanes, outcomes, strict=True)]
-    for lane in lanes:
-        if lane.window is not None:
-            lane.window.record.backward()
-    for lane, own, cost in zip(lanes, outcomes, costs, strict=True):
-        if lane.window is None:  # nobody was due, but senders' windows end all the same
-            lane.mailbox.cut()
-        else:
-            _update(engine, lane, lane.window, own, cost)
-        for settlement in lane.mailbox.take_settlements():
-            _settle(lane, settlement)
+    with stage("backward"):
+        outcomes = [_outcomes(engine, time, lane) for lane in lanes]
+        costs = [_add_losses(lane, own) for lane, own in zip(lanes, outcomes, strict=True)]
+        for lane in lanes:
+            if lane.window is not None:
+                lane.window.record.backward()
+    with stage("settle"):
+        for lane, own, cost in zip(lanes, outcomes, costs, strict=True):
+            if lane.window is None:  # nobody was due, but senders' windows end all the same
+                lane.mailbox.cut()
+            else:
+                _update(engine, lane, lane.window, own, cost)
+            for settlement in lane.mailbox.take_settlements():
+                _settle(lane, settlement)
 
 
 @torch.no_grad()
@@ -81,7 +84,7 @@ def _add_losses(lane: Lane, outcomes: Sequence[Outcome]) -> list[Tensor]:
         loss = tick.masked(loss)
         window.record.add_loss(loss)
         meter = population.agent_meter
-        counted = torch.ones_like(outcome.label) if tick.label is None else outcome.label >= 0
+        counted = outcome.known if tick.label is not None else torch.ones_like(outcome.known)
         meter.add("loss", tick.at, loss.detach().nan_to_num().sum(1))
         meter.add("losses", tick.at, tick.masked(counted).sum(1))
         cost = loss.detach()
@@ -120,16 +123,14 @@ def _update(
 ) -> None:
     """Step the members of a window and write their states back."""
     gradient = window.rows.parameters.grad
-    if gradient is not None:
-        # losses are summed over worlds so that messages get each world's own gradient
-        gradient = gradient / engine.world.num_worlds
     live = torch.zeros(len(window.members), dtype=torch.bool, device=engine.world.device)
     for tick in window.ticks:
         place = window.place(tick.members)
         ticked = torch.ones_like(tick.at) if tick.active is None else tick.active.any(1)
         at = slice(None) if place is None else place
         live[at] |= ticked.bool()
-    lane.population.learn(window.rows, gradient, live, engine.progress)
+    # losses are summed over worlds so that messages get each world's own gradient
+    lane.population.learn(window.rows, gradient, live, engine.progress, engine.world.num_worlds)
     if lane.population.epochs > 1:
         replay(engine, lane, window, outcomes, live)
     engine.keep_state(lane)

@@ -11,51 +11,22 @@ is the sum of the gradients of all its reads. It is settled, once in each world,
 receiver's window ends at or after it was replaced, was lost, or the episode ended.
 
 All of it is dense: slots by worlds. What time decides (which slots, when) is known on the host;
-what differs by world is a mask on the device. Inside an open window the slots' values are part of
-the window's graph: each delivery adds a *version* with its own leaf, and autograd sorts out which
-version a read belonged to.
+what differs by world is a mask on the device. Where the host knows that a mask is true everywhere,
+rows are copied as they are. What is read inside an open window is in
+``mail_window.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dnicomm.sim.mail_window import Found, MailWindow
 from dnicomm.sim.parcel import Index, Parcel, Settlement, together
-
-
-@dataclass
-class _Version:
-    """What was put into some slots of an open window, by one delivery (or before it opened)."""
-
-    positions: Tensor  # [v] in the window
-    leaf: Tensor  # [v, B, D] collects the gradient of its reads
-    mask: Tensor  # [v, B]
-    context: Tensor | None  # [v, B, C]; None for what was there before, kept in the mailbox
-    sent_at: Tensor  # [v, B] world time
-
-
-@dataclass
-class _Read:
-    positions: Tensor | None  # [r] slots in the window; None: all
-    version: Tensor  # [r, B] which version was read
-    mask: Tensor  # [r, B] there was one, and its reader was active
-
-
-@dataclass
-class _Window:
-    members: Index  # [n]
-    slots: Index  # [w = n * K]
-    place: dict[int, int]  # slot -> position
-    values: Tensor  # [w, B, D] in the graph
-    version: Tensor  # [w, B] which version is current
-    versions: list[_Version]
-    reads: list[_Read] = field(default_factory=list)
 
 
 class Mailbox:
@@ -89,7 +60,8 @@ class Mailbox:
         self.in_flight: list[Parcel] = []
         self._newest = np.full(slots, -1, dtype=np.int64)  # newest delivered, in any world
         self._retired: list[Settlement] = []
-        self._window: _Window | None = None
+        self._window: MailWindow | None = None
+        self._place = np.full(slots, -1, dtype=np.int64)  # in the open window; -1: not there
 
     # -- sending and arriving -----------------------------------------------------------------
 
@@ -99,7 +71,7 @@ class Mailbox:
             raise ValueError("a message arrives after it was sent")
         if lost is not None:
             self._retire_unread(parcel, parcel.mask & lost)
-            parcel.mask = parcel.mask & ~lost
+            parcel.mask, parcel.whole = parcel.mask & ~lost, False
         self.in_flight.append(parcel)
 
     def deliver(self, time: int) -> None:
@@ -114,21 +86,22 @@ class Mailbox:
         if (parcel.sent_at <= self._newest[parcel.slots]).any():
             newer = parcel.sent_at > self.sent_at[self._tensor(parcel.slots)]
             self._retire_unread(parcel, parcel.mask & ~newer)
-            parcel.mask = parcel.mask & newer
+            parcel.mask, parcel.whole = parcel.mask & newer, False
         self._newest[parcel.slots] = np.maximum(self._newest[parcel.slots], parcel.sent_at)
-        window = self._window
-        inside = np.array([window is not None and s in window.place for s in parcel.slots])
+        place = self._place[parcel.slots]
+        inside = place >= 0
         if inside.any():
             part = self._part(parcel, inside)
-            self._put_in_window(part)
-            self._store(part)
+            self._put_in_window(part, self._tensor(place[inside]))
+            self._store(part, self._tensor(part.slots))
         if not inside.all():
             part = self._part(parcel, ~inside)
             slots = self._tensor(part.slots)
-            held = part.mask & (self.sent_at[slots] >= 0)
-            self._retired.append(self._settlement(part.slots, slots, held))
-            self._store(part)
-            self._clear(slots, part.mask)
+            held = part.mask & (self.sent_at.index_select(0, slots) >= 0)
+            if held.is_cuda or bool(held.any()):  # to ask a GPU would cost more than to settle
+                self._retired.append(self._settlement(part.slots, slots, held))
+            self._store(part, slots)
+            self._clear(slots, None if part.whole else part.mask)
 
     def _part(self, parcel: Parcel, chosen: NDArray[np.bool_]) -> Parcel:
         if chosen.all():
@@ -141,54 +114,45 @@ class Mailbox:
             parcel.mask[at],
             parcel.sent_at,
             parcel.arrival,
+            parcel.whole,
         )
 
-    def _store(self, parcel: Parcel) -> None:
-        slots, mask = self._tensor(parcel.slots), parcel.mask
-        each = mask[..., None]
-        self.value[slots] = torch.where(each, parcel.value.detach(), self.value[slots])
-        self.context[slots] = torch.where(each, parcel.context, self.context[slots])
-        self.sent_at[slots] = torch.where(mask, parcel.sent_at, self.sent_at[slots])
+    def _store(self, parcel: Parcel, slots: Tensor) -> None:
+        mask = None if parcel.whole else parcel.mask
+        _replace(self.value, slots, parcel.value.detach(), mask)
+        _replace(self.context, slots, parcel.context, mask)
+        if mask is None:
+            self.sent_at.index_fill_(0, slots, parcel.sent_at)
+        else:
+            self.sent_at[slots] = torch.where(mask, parcel.sent_at, self.sent_at[slots])
 
-    def _clear(self, slots: Tensor, mask: Tensor) -> None:
-        self.gradient[slots] = torch.where(mask[..., None], 0.0, self.gradient[slots])
-        self.cost[slots] = torch.where(mask, 0.0, self.cost[slots])
-        self.reads[slots] = torch.where(mask, 0.0, self.reads[slots])
+    def _clear(self, slots: Tensor, mask: Tensor | None) -> None:
+        for table in (self.gradient, self.cost, self.reads):
+            if mask is None:
+                table.index_fill_(0, slots, 0.0)
+            else:
+                where = mask[..., None] if table.dim() == 3 else mask
+                table[slots] = torch.where(where, 0.0, table[slots])
 
     # -- windows ------------------------------------------------------------------------------
 
     def open_window(self, members: Index) -> None:
         """Begin a window in which ``members`` ``[n]`` may read."""
         assert self._window is None, "a window is open already"
-        k = np.arange(self.inputs)
-        slots = (members[:, None] * self.inputs + k).reshape(-1)
+        slots = (members[:, None] * self.inputs + np.arange(self.inputs)).reshape(-1)
         at = self._tensor(slots)
-        leaf = self.value[at].requires_grad_()
-        place = {int(s): i for i, s in enumerate(slots)}
-        everything = torch.arange(len(slots), device=leaf.device)
-        sent_at = self.sent_at[at]
-        first = _Version(everything, leaf, sent_at >= 0, None, sent_at)
-        version = torch.zeros(leaf.shape[:2], dtype=torch.int64, device=leaf.device)
-        self._window = _Window(members, slots, place, leaf, version, [first])
+        sent_at = self.sent_at.index_select(0, at)
+        self._window = MailWindow(members, slots, at, self.value.index_select(0, at), sent_at)
+        self._place[slots] = np.arange(len(slots))
 
-    def _put_in_window(self, parcel: Parcel) -> None:
+    def _put_in_window(self, parcel: Parcel, positions: Tensor) -> None:
         window = self._window
         assert window is not None
-        positions = self._tensor(np.array([window.place[int(s)] for s in parcel.slots]))
         first = window.versions[0]
         if first.context is None:  # about to be overwritten in the mailbox
-            first.context = self.context[self._tensor(window.slots)]
-        if parcel.value.requires_grad:  # exact feedback: the sender's graph goes on
-            leaf = parcel.value * 1
-            leaf.retain_grad()
-        else:
-            leaf = parcel.value.detach().requires_grad_()
-        number = len(window.versions)
-        sent_at = self._sent_at(parcel)
-        window.versions.append(_Version(positions, leaf, parcel.mask, parcel.context, sent_at))
-        new = torch.where(parcel.mask[..., None], leaf, window.values[positions])
-        window.values = window.values.index_copy(0, positions, new)
-        window.version[positions] = torch.where(parcel.mask, number, window.version[positions])
+            first.context = self.context[window.at]
+        mask = None if parcel.whole else parcel.mask
+        window.put(positions, parcel.value, mask, parcel.context, self._sent_at(parcel))
 
     def read(
         self, time: int, positions: Tensor | None, active: Tensor | None
@@ -204,39 +168,30 @@ class Mailbox:
         """
         window = self._window
         assert window is not None, "a read needs an open window"
-        own, at, members = self._tensor(window.slots), None, len(window.members)
+        own, at, members = window.at, None, len(window.members)
         if positions is not None:
             k = torch.arange(self.inputs, device=positions.device)
             at = (positions[:, None] * self.inputs + k).flatten()
             own, members = own[at], len(positions)
-        values = window.values if at is None else window.values[at]
-        sent_at = self.sent_at[own]
-        filled = self._seen(time, own)
-        mask = filled
-        if active is not None:
-            mask = filled & active.repeat_interleave(self.inputs, 0)
-        version = window.version if at is None else window.version[at]
-        window.reads.append(_Read(at, version.clone(), mask))
-        return self._inbox(members, values, filled, (time - sent_at) * filled)
+        filled, age = self._seen(time, own)
+        mask = filled if active is None else filled & active.repeat_interleave(self.inputs, 0)
+        return self._inbox(members, window.read(at, mask), filled, age)
 
     def peek(self, time: int, members: Index) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`read`, without a gradient and without counting as a read."""
-        k = np.arange(self.inputs)
-        slots = self._tensor((members[:, None] * self.inputs + k).reshape(-1))
-        sent_at = self.sent_at[slots]
-        filled = self._seen(time, slots)
-        age = (time - sent_at) * filled
+        slots = self._tensor((members[:, None] * self.inputs + np.arange(self.inputs)).reshape(-1))
+        filled, age = self._seen(time, slots)
         return self._inbox(len(members), self.value[slots], filled, age)
 
-    def _seen(self, time: int, slots: Tensor) -> Tensor:
-        """Where a message lies that its reader may see, ``[n, B]``."""
-        sent_at = self.sent_at[slots]
+    def _seen(self, time: int, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a message lies that its reader may see, and its age (else 0), ``[n, B]``."""
+        sent_at = self.sent_at.index_select(0, slots)
         seen = sent_at >= 0
         if self.lifetime is not None:
             seen = seen & (time - sent_at <= self.lifetime)
         if self.born_at is not None:
             seen = seen & (sent_at >= self.born_at[slots])
-        return seen
+        return seen, (time - sent_at) * seen
 
     def begin_again(self, born: Tensor, time: int) -> None:
         """Readers ``[N, B]`` bool that begin a new life see nothing that was sent before."""
@@ -265,34 +220,53 @@ class Mailbox:
         """
         window = self._window
         assert window is not None, "no window is open"
-        self._window = None
-        at = self._tensor(window.slots)
-        for number, version in enumerate(window.versions):
-            gradient, cost, reads = self._found(window, number, version, costs, first_only)
-            positions = version.positions
-            current = (window.version[positions] == number) & version.mask
-            slots = at[positions]
-            if number == 0:
-                gradient = gradient + self.gradient[slots]
-                cost = cost + self.cost[slots]
-                reads = reads + self.reads[slots]
-            if len(window.versions) > 1:
-                gone = version.mask & ~current
-                context = version.context
-                assert context is not None
-                value = version.leaf.detach()
-                settled = Settlement(
-                    window.slots[positions.cpu().numpy()],
-                    value, context, gradient, cost, reads, gone, version.sent_at,
-                )  # fmt: skip
-                self._retired.append(settled)
-                each = current[..., None]
-                self.gradient[slots] = torch.where(each, gradient, self.gradient[slots])
-                self.cost[slots] = torch.where(current, cost, self.cost[slots])
-                self.reads[slots] = torch.where(current, reads, self.reads[slots])
+        self._shut()
+        before = self.reads.index_select(0, window.at)
+        for found in window.found(costs, self.inputs, first_only, before):
+            first = found.version.start == 0
+            slots = (
+                window.at if found.version.positions is None else window.at[found.version.positions]
+            )
+            if first and found.current is None:  # nothing arrived meanwhile
+                if found.gradient is not None:
+                    self.gradient.index_add_(0, slots, found.gradient)
+                self.cost.index_add_(0, slots, found.cost)
+                self.reads.index_add_(0, slots, found.reads)
             else:
-                self.gradient[slots], self.cost[slots], self.reads[slots] = gradient, cost, reads
+                self._keep_or_retire(window, found, slots, first)
         self.cut()
+
+    def _keep_or_retire(self, window: MailWindow, found: Found, slots: Tensor, first: bool) -> None:
+        """What one of several versions found: kept where it still lies, else settled."""
+        version, current = found.version, found.current
+        assert current is not None
+        assert version.context is not None
+        gradient = found.gradient
+        if gradient is None:
+            gradient = torch.zeros_like(version.leaf)
+        cost, reads = found.cost, found.reads
+        if first:
+            gradient = gradient + self.gradient[slots]
+            cost = cost + self.cost[slots]
+            reads = reads + self.reads[slots]
+        gone = ~current if version.mask is None else version.mask & ~current
+        own = (
+            window.slots
+            if version.positions is None
+            else window.slots[version.positions.cpu().numpy()]
+        )
+        value = version.leaf.detach()
+        self._retired.append(
+            Settlement(own, value, version.context, gradient, cost, reads, gone, version.sent_at)
+        )
+        self.gradient[slots] = torch.where(current[..., None], gradient, self.gradient[slots])
+        self.cost[slots] = torch.where(current, cost, self.cost[slots])
+        self.reads[slots] = torch.where(current, reads, self.reads[slots])
+
+    def _shut(self) -> None:
+        if self._window is not None:
+            self._place[self._window.slots] = -1
+        self._window = None
 
     def cut(self) -> None:
         """A window ends: mail that crosses its edge carries no graph, whoever read meanwhile."""
@@ -301,35 +275,8 @@ class Mailbox:
 
     def discard_window(self) -> None:
         """End the window without counting its reads, where nobody learns from what is over."""
-        self._window = None
+        self._shut()
         self._retired = []
-
-    def _found(
-        self,
-        window: _Window,
-        number: int,
-        version: _Version,
-        costs: Sequence[Tensor],
-        first_only: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradient, cost and number of reads of one version, ``[v, B, …]``."""
-        leaf = version.leaf
-        gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        before = self.reads[self._tensor(window.slots)] if number == 0 else None
-        reads = window.values.new_zeros(window.version.shape)
-        cost = torch.zeros_like(reads)
-        for read, paid in zip(window.reads, costs, strict=True):
-            hit = read.mask & (read.version == number)
-            at = slice(None) if read.positions is None else read.positions
-            pays = hit
-            if first_only:
-                so_far = reads[at] if before is None else reads[at] + before[at]
-                pays = hit & (so_far == 0)
-            paid_by_slot = paid.detach().repeat_interleave(self.inputs, 0)
-            cost[at] += torch.where(pays, paid_by_slot, 0.0)
-            reads[at] += hit
-        positions = version.positions
-        return gradient.detach(), cost[positions], reads[positions]
 
     # -- the end of a life --------------------------------------------------------------------
 
@@ -366,14 +313,21 @@ class Mailbox:
             tensor.zero_()
 
     def _settlement(self, slots: Index, at: Tensor, mask: Tensor) -> Settlement:
-        found = (self.value[at], self.context[at], self.gradient[at], self.cost[at], self.reads[at])
-        return Settlement(slots, *found, mask, self.sent_at[at])
+        return Settlement(
+            slots,
+            self.value.index_select(0, at),
+            self.context.index_select(0, at),
+            self.gradient.index_select(0, at),
+            self.cost.index_select(0, at),
+            self.reads.index_select(0, at),
+            mask,
+            self.sent_at.index_select(0, at),
+        )
 
     def _retire_unread(self, parcel: Parcel, mask: Tensor) -> None:
         value = parcel.value.detach()
         none = torch.zeros(mask.shape, device=mask.device)
-        zero = torch.zeros_like(value)
-        found = (value, parcel.context, zero, none, none)
+        found = (value, parcel.context, torch.zeros_like(value), none, none)
         self._retired.append(Settlement(parcel.slots, *found, mask, self._sent_at(parcel)))
 
     def _sent_at(self, parcel: Parcel) -> Tensor:
@@ -382,3 +336,12 @@ class Mailbox:
 
     def _tensor(self, index: Index) -> Tensor:
         return torch.from_numpy(index).to(self.value.device)
+
+
+def _replace(table: Tensor, slots: Tensor, values: Tensor, mask: Tensor | None) -> None:
+    """Rows ``slots`` of a table ``[S, B, X]`` become ``values`` where ``mask`` (None: all)."""
+    if table.shape[-1] == 0:
+        return
+    if mask is not None:
+        values = torch.where(mask[..., None], values, table[slots])
+    table.index_copy_(0, slots, values.to(table.dtype))

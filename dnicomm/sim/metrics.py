@@ -14,19 +14,23 @@ class _Meter:
     names: tuple[str, ...] = ()
 
     def __init__(self, rows: int, device: torch.device) -> None:
-        self.sums = {name: torch.zeros(rows, device=device) for name in self.names}
+        self._table = torch.zeros(rows, len(self.names), device=device)
+        self.sums = dict(zip(self.names, self._table.unbind(1), strict=True))  # [rows] each
 
     def add(self, name: str, rows: Tensor | None, values: Tensor) -> None:
         """Add ``values`` ``[n]`` to ``rows`` ``[n]`` (None: all)."""
         if rows is None:
             self.sums[name] += values
         else:
-            self.sums[name].index_add_(0, rows, values.to(self.sums[name].dtype))
+            self.sums[name].index_add_(0, rows, values.to(self._table.dtype))
+
+    def add_first(self, rows: Tensor, values: Tensor) -> None:
+        """Add ``values`` ``[n, k]`` to the first k figures of ``rows`` ``[n]``."""
+        self._table[:, : values.shape[1]].index_add_(0, rows, values.to(self._table.dtype))
 
     def reset(self) -> None:
         """Begin a new interval."""
-        for total in self.sums.values():
-            total.zero_()
+        self._table.zero_()
 
     def _ratio(self, row: int, top: str, bottom: str) -> float | None:
         below = self.sums[bottom][row].item()
@@ -37,16 +41,15 @@ class ChannelMeter(_Meter):
     """What became of a channel's messages, and how well its utility model foresaw it."""
 
     names = (
-        "settled", "read", "reads", "age", "compared",
-        "cosine", "error", "synthetic_norm", "target_norm",
+        "settled", "read", "compared", "cosine", "error", "synthetic_norm", "target_norm",
+        "reads", "age",
     )  # fmt: skip
 
     def settle(self, rows: Tensor, s: Settlement, synthetic: Tensor | None) -> None:
         """Count settled messages; ``synthetic`` ``[e, B, D]`` is what the model said of them."""
         was_read = s.mask & (s.reads > 0)
-        self.add("settled", rows, s.mask.sum(1))
-        self.add("read", rows, was_read.sum(1))
         if synthetic is None:
+            self.add_first(rows, torch.stack([s.mask, was_read], -1).sum(1))
             return
         true = torch.linalg.vector_norm(s.gradient, dim=-1)  # [e, B]
         said = torch.linalg.vector_norm(synthetic, dim=-1)
@@ -54,11 +57,10 @@ class ChannelMeter(_Meter):
         good = was_read & torch.isfinite(true * said) & (true > 0) & (said > 0)
         product = (s.gradient * synthetic).sum(-1) / true / said
         error = torch.linalg.vector_norm(synthetic - s.gradient, dim=-1)
-        self.add("compared", rows, good.sum(1))
-        self.add("cosine", rows, torch.where(good, product, 0.0).sum(1))
-        self.add("error", rows, torch.where(good, error, 0.0).sum(1))
-        self.add("synthetic_norm", rows, torch.where(good, said, 0.0).sum(1))
-        self.add("target_norm", rows, torch.where(good, true, 0.0).sum(1))
+        compared = torch.stack([torch.ones_like(true), product, error, said, true], -1)
+        compared = torch.where(good[..., None], compared, 0.0)
+        counted = torch.stack([s.mask, was_read], -1).to(compared.dtype)
+        self.add_first(rows, torch.cat([counted, compared], -1).sum(1))
 
     def summary(self, row: int) -> dict[str, float | int | None]:
         """Figures of one channel since the last reset; None where there is nothing to say."""

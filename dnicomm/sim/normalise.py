@@ -56,8 +56,8 @@ class MessageNormalizer(MessageEncoder):
         again: bool = False,
     ) -> Tensor:
         at = slice(None) if members is None else members
-        mean, variance = self.running.read(at)
         if not (learn or self._measuring):
+            mean, variance = self.running.read(at)
             known = self.measured.weight[at][..., None] > 0  # [n, 1, 1]
             measured_mean, measured_variance = self.measured.read(at)
             mean = torch.where(known, measured_mean, mean)
@@ -71,6 +71,7 @@ class MessageNormalizer(MessageEncoder):
             centred = message - mean
             variance = centred.square().mean(1, keepdim=True)
         else:
+            mean, variance = self.running.read(at)
             message = torch.where(active[..., None], message, 0.0)  # whatever stood there
             weight = active[..., None].to(message.dtype)
             count = weight.sum(1, keepdim=True).clamp(min=1)

@@ -23,6 +23,7 @@ class Parcel:
     mask: Tensor  # [e, B] bool, worlds in which it was sent and not lost
     sent_at: int  # world time
     arrival: int  # world time, after sent_at
+    whole: bool = False  # whether the host knows that the mask is true everywhere
 
 
 @dataclass

@@ -20,11 +20,25 @@ from dnicomm.sim.agent import TickOutput
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
+IMPOSSIBLE = -1e9  # a logit whose probability is zero, and whose gradient is too
+
+
 class Choice(NamedTuple):
     """What an agent did at a tick."""
 
     action: Tensor  # [...] int64, or [..., action_size] float
     spoke: Tensor | None  # [...] bool, whether its message is sent; None: it has no choice
+
+
+def within(output: TickOutput, allowed: Tensor | None) -> TickOutput:
+    """``output`` with a policy that only does what is ``allowed`` ``[..., action_size]`` bool.
+
+    None: whatever there is. A row that allows nothing says nothing.
+    """
+    if allowed is None:
+        return output
+    allowed = allowed | ~allowed.any(-1, keepdim=True)
+    return output._replace(action=output.action.masked_fill(~allowed, IMPOSSIBLE))
 
 
 def choose(output: TickOutput, discrete: bool, noise: Tensor | None) -> Choice:

@@ -123,14 +123,18 @@ class AgentPopulation:
         buffers = {k: v.expand(count, *v.shape[1:]).clone() for k, v in own.buffers.items()}
         return Rows(members, parameters, buffers)
 
-    def learn(self, rows: Rows, gradient: Tensor | None, live: Tensor, progress: float) -> None:
+    def learn(
+        self, rows: Rows, gradient: Tensor | None, live: Tensor, progress: float, scale: float
+    ) -> None:
         """One step of the members in ``rows``, ``live`` ``[n]`` bool of them.
+
+        Gradients are divided by ``scale``, and may be changed.
 
         Members that share their parameters share one step, the sum of their gradients, and what
         they keep in buffers: the mean of it.
         """
         if not self.shared:
-            self.agents.step(rows, gradient, live, progress)
+            self.agents.step(rows, gradient, live, progress, scale)
             return
         if gradient is not None:
             gradient = torch.where(live[:, None], gradient, 0.0).sum(0, keepdim=True)
@@ -141,7 +145,7 @@ class AgentPopulation:
         own = Rows(None, self.agents.parameters.detach(), buffers)
         if gradient is None:
             gradient = torch.zeros_like(own.parameters)
-        self.agents.step(own, gradient, live.any()[None], progress)
+        self.agents.step(own, gradient, live.any()[None], progress, scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learnt, by name, for a checkpoint; the tensors themselves."""

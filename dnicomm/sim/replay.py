@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dnicomm.core import Window
 from dnicomm.sim.agent import Inbox, Outcome, TickOutput
+from dnicomm.sim.policy import within
 from dnicomm.sim.window import OpenWindow, take_rows
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def replay(
             output: TickOutput = population.agents.call(
                 own, "tick", tick.observation, inbox, before
             )
+            output = within(output, tick.allowed)
             again.update_state(place, output.state, tick.active)
             loss: Tensor = population.agents.call(own, "loss", output, outcome)
             again.record.add_loss(tick.masked(loss))
@@ -58,11 +60,9 @@ def replay(
                 again.record.add_output(message, gradient)
         again.record.backward()
         found = rows.parameters.grad
-        if found is not None:
-            found = found / engine.world.num_worlds
         # buffers counted these ticks in the first pass
         rows.buffers = {name: buffer.detach() for name, buffer in window.rows.buffers.items()}
-        population.learn(rows, found, live, engine.progress)
+        population.learn(rows, found, live, engine.progress, engine.world.num_worlds)
 
 
 def _gradient(message: Tensor) -> Tensor | None:

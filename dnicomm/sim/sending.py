@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,12 +72,16 @@ def _encode(engine: Engine, lane: Lane, tick: Tick, speaks: Tensor | None) -> No
 
 def _outgoing(engine: Engine, lane: Lane, tick: Tick, route: Route) -> Outgoing | None:
     """What the members of a tick send along a route; None: nothing."""
-    chosen = np.flatnonzero(np.isin(route.senders, tick.members))
+    there = np.zeros(len(lane.population.names), dtype=bool)
+    there[tick.members] = True
+    chosen = np.flatnonzero(there[route.senders])
     if len(chosen) == 0:
         return None
-    ends = [engine.edges[c] for c in route.channels[chosen]]
-    number = engine.world.agents.index
-    is_open = engine.world.open_edges([number(a) for a, _ in ends], [number(b) for _, b in ends])
+    is_open: Tensor | bool = True
+    if engine.closes_edges:
+        channels = route.channels[chosen]
+        ends = engine.sender_of[channels].tolist(), engine.receiver_of[channels].tolist()
+        is_open = engine.world.open_edges(*ends)
     if not isinstance(is_open, Tensor) and not is_open:
         return None
     place = engine.tensor(np.searchsorted(tick.members, route.senders[chosen]))
@@ -103,13 +108,14 @@ def _send(engine: Engine, time: int, lane: Lane, outgoing: Sequence[Outgoing]) -
     """Messages to one population: told what they are worth, and put on their way."""
     slots = np.concatenate([o.route.slots[o.chosen] for o in outgoing])
     channels = np.concatenate([o.route.channels[o.chosen] for o in outgoing])
-    sent = torch.cat([o.tick.message[o.place] for o in outgoing])  # [e, B, D] in the graph
-    with torch.no_grad():
-        mask = _mask(engine, outgoing, sent)  # [e, B]
-        value = _distort(engine, time, channels, torch.where(mask[..., None], sent, 0.0))
-        context = _context(engine, time, lane, slots, outgoing)  # [e, B, C]
-        _tell(engine, lane, outgoing, slots, value, context, mask)
     share = engine.feedback.true_share if engine.learn else 0.0
+    sent = torch.cat([_message(o, share > 0) for o in outgoing])  # [e, B, D]
+    with torch.no_grad():
+        mask, whole = _mask(engine, outgoing, sent)  # [e, B]
+        value = sent.detach() if whole else torch.where(mask[..., None], sent, 0.0)
+        value = _distort(engine, time, channels, value)
+        context = _context(engine, time, lane, slots, outgoing)  # [e, B, C]
+        _tell(engine, lane, outgoing, slots, value, context, None if whole else mask)
     if share:  # forward the value that arrives, backward the sender's own, straight through
         value = value + share * torch.where(mask[..., None], sent - sent.detach(), 0.0)
     engine.charge(channels, mask)
@@ -117,8 +123,14 @@ def _send(engine: Engine, time: int, lane: Lane, outgoing: Sequence[Outgoing]) -
     for arrival in np.unique(arrivals):
         chosen = np.flatnonzero(arrivals == arrival)
         at = slice(None) if len(chosen) == len(slots) else engine.tensor(chosen)
-        parcel = Parcel(slots[chosen], value[at], context[at], mask[at], time, int(arrival))
+        parcel = Parcel(slots[chosen], value[at], context[at], mask[at], time, int(arrival), whole)
         _post(engine, lane, parcel, channels[chosen])
+
+
+def _message(o: Outgoing, in_graph: bool) -> Tensor:
+    """The messages ``[e, B, D]``; in their senders' graph, if a gradient is to come back there."""
+    message = o.tick.message if in_graph else o.tick.message.detach()
+    return message.index_select(0, o.place)
 
 
 def _post(engine: Engine, lane: Lane, parcel: Parcel, channels: Index) -> None:
@@ -132,20 +144,30 @@ def _post(engine: Engine, lane: Lane, parcel: Parcel, channels: Index) -> None:
     # to ask a GPU which there are would cost more than to send
     waits = range(engine.queues.longest + 1) if later.is_cuda else later.unique().tolist()
     for wait in waits:
-        part = replace(parcel, mask=parcel.mask & (later == wait), arrival=parcel.arrival + wait)
+        mask = parcel.mask & (later == wait)
+        part = replace(parcel, mask=mask, arrival=parcel.arrival + wait, whole=False)
         lane.mailbox.send(part, dropped)
 
 
-def _mask(engine: Engine, outgoing: Sequence[Outgoing], sent: Tensor) -> Tensor:
-    """Worlds in which a message is sent: the sender is there, the channel open, no NaN."""
-    finite = torch.isfinite(sent).all(-1)  # [e, B]
+def _mask(engine: Engine, outgoing: Sequence[Outgoing], sent: Tensor) -> tuple[Tensor, bool]:
+    """Worlds in which a message is sent, and whether the host knows that it is in all.
+
+    It is where the sender is there, the channel open, and no number is NaN or infinite.
+    """
+    # a finite sum has finite terms; to ask a GPU for it would cost more than to look at each
+    if sent.device.type == "cpu" and math.isfinite(sent.sum().item()):
+        if all(o.mask is None for o in outgoing):
+            return torch.ones(sent.shape[:2], dtype=torch.bool), True
+        finite = torch.ones(sent.shape[:2], dtype=torch.bool)
+    else:
+        finite = torch.isfinite(sent).all(-1)  # [e, B]
     masks = []
     for o, good in zip(outgoing, finite.split([len(o.place) for o in outgoing]), strict=True):
         masks.append(good if o.mask is None else good & o.mask)
         if engine.learn:
             bad = ~good if o.mask is None else ~good & o.mask
             o.sender.population.agent_meter.add("bad_messages", o.tick.at[o.place], bad.sum(1))
-    return torch.cat(masks)
+    return torch.cat(masks), False
 
 
 def _distort(engine: Engine, time: int, channels: Index, value: Tensor) -> Tensor:
@@ -159,6 +181,8 @@ def _distort(engine: Engine, time: int, channels: Index, value: Tensor) -> Tenso
 
 
 def _lost(engine: Engine, time: int, channels: Index) -> Tensor | None:
+    if not engine.loses:
+        return None
     lost = [engine.lost[c] for c in channels]
     if all(part is None for part in lost):
         return None
@@ -204,25 +228,33 @@ def _tell(
     slots: Index,
     value: Tensor,
     context: Tensor,
-    mask: Tensor,
+    mask: Tensor | None,
 ) -> None:
     """The receivers' utility models answer: gradients ``[e, B, D]`` go to the senders."""
     interface, share = lane.population.interface, engine.feedback.synthetic_share
     if not engine.learn or interface is None or not (share or interface.needs_cost):
         return
-    estimate = interface.estimate(value, context, engine.tensor(slots))
-    scale = torch.full(mask.shape, share * engine.gradient_scale, device=mask.device)
+    rows = engine.tensor(slots)
+    estimate = interface.estimate(value, context, rows)
+    gradient, worth = estimate.gradient, estimate.value
+    scale: float | Tensor = share * engine.gradient_scale
     if not interface.fits_unread:  # it only knows of messages that were read
-        scale = scale * lane.population.share_read[engine.tensor(slots)][:, None]
-    good = mask & torch.isfinite(estimate.gradient).all(-1)
-    gradient = torch.where(good[..., None], estimate.gradient * scale[..., None], 0.0)
-    worth = torch.where(good, estimate.value, 0.0)
+        scale = scale * lane.population.share_read[rows][:, None, None]
+    if isinstance(scale, Tensor) or scale != 1:
+        gradient = gradient * scale
+    if mask is not None or value.is_cuda or not math.isfinite(gradient.sum().item()):
+        good = torch.isfinite(estimate.gradient).all(-1)
+        if mask is not None:
+            good = good & mask
+        gradient = torch.where(good[..., None], gradient, 0.0)
+        worth = torch.where(good, worth, 0.0)
     sizes = [len(o.place) for o in outgoing]
     for o, g, v in zip(outgoing, gradient.split(sizes), worth.split(sizes), strict=True):
         tick = o.tick
-        if tick.foreseen is None:
-            tick.foreseen = torch.zeros(tick.message.shape[:2], device=v.device)
-        tick.foreseen.index_add_(0, o.place, v)
+        if interface.needs_cost:
+            if tick.foreseen is None:
+                tick.foreseen = torch.zeros(tick.message.shape[:2], device=v.device)
+            tick.foreseen.index_add_(0, o.place, v)
         if share:
             if tick.given is None:
                 tick.given = torch.zeros_like(tick.message)

@@ -28,9 +28,10 @@ class Tick:
     active: Tensor | None  # [n, B] bool; None: all worlds
     action: Tensor  # [n, B] or [n, B, A]
     spoke: Tensor | None  # [n, B] bool, whether the message is sent; None: it is
-    label: Tensor | None  # [n, B]
+    label: Tensor | None  # [n, B], or [n, B, action_size] of a continuous action
     observation: Tensor | None = None  # [n, B, …] kept where the tick is computed again
     inbox: Inbox | None = None  # the same
+    allowed: Tensor | None = None  # [n, B, A] bool, the same; None: every action
     encode: Callable[[Tensor], Tensor] | None = None  # what message became of output.message by
     given: Tensor | None = None  # [n, B, D] what receivers told of the messages sent here
     foreseen: Tensor | None = None  # [n, B] value of those messages to their receivers

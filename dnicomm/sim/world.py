@@ -7,12 +7,13 @@ An :class:`Env` is a description (what a configuration names); its :meth:`Env.ma
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Split = Literal["train", "test"]
@@ -36,6 +37,23 @@ class ContextField:
 
     size: int
     kind: Literal["causal", "hindsight"] = "causal"
+
+
+class Flight(NamedTuple):
+    """A message under way, for somebody who looks on."""
+
+    sender: int  # among the world's agents
+    receiver: int
+    share: float  # of its way that it has behind it, 0 to 1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What somebody who looks on knows of a time beside the world itself."""
+
+    time: int
+    ticking: Collection[int] = ()  # agents that tick now
+    flights: Sequence[Flight] = ()
 
 
 class World(abc.ABC):
@@ -84,8 +102,18 @@ class World(abc.ABC):
     def step(self) -> Tensor | None:
         """One unit of world time; rewards ``[num_agents, B]`` float32, or None where none."""
 
+    def allowed(self, agents: Sequence[int]) -> Tensor | None:
+        """Discrete actions that agents may take now, ``[n, B, action_size]`` bool; None: all.
+
+        Where a row allows none, nothing is known of it, and all are.
+        """
+        return None
+
     def labels(self, agents: Sequence[int]) -> Tensor | None:
-        """Right answers at this time, ``[n, B]`` int64 (-1: none); None: no labels at all."""
+        """Right answers at this time, ``[n, B]`` int64 (-1: none); None: no labels at all.
+
+        Those of continuous actions are ``[n, B, action_size]`` float32 (NaN: none).
+        """
         return None
 
     def context(self, field: str) -> Tensor:
@@ -95,6 +123,16 @@ class World(abc.ABC):
     def score(self) -> dict[str, Tensor]:
         """What the episode reached, by name, ``[B]`` each; called once it has ended."""
         return {}
+
+    # -- looking on: optional --------------------------------------------------------------------
+
+    def draw(self, index: int, moment: Moment) -> NDArray[np.uint8] | None:
+        """World number ``index`` as a picture ``[H, W, 3]`` at this time; None: it has none."""
+        return None
+
+    def text(self, index: int) -> str | None:
+        """World number ``index`` as lines of text at this time; None: it has no such picture."""
+        return None
 
     # -- time: an environment may own the schedule, restrict it, and open and close channels ----
 

@@ -147,7 +147,9 @@ def _check_output(output: Any, spec: AgentSpec, state: Any, found: Complaints) -
 def _check_loss(agent: Agent, spec: AgentSpec, output: TickOutput, found: Complaints) -> None:
     labels = torch.arange(WORLDS) % max(spec.action_size, 1)
     known = labels if spec.action_size else torch.full_like(labels, -1)
-    action = labels if spec.discrete else torch.zeros(WORLDS, spec.action_size)
+    action = labels
+    if spec.action_size and not spec.discrete:
+        known = action = torch.zeros(WORLDS, spec.action_size)
     ones, zeros = torch.ones(WORLDS), torch.zeros(WORLDS)
     outcome = Outcome(known, action, ones > 0, ones, ones, zeros)
     with found.step("loss failed"):

@@ -151,7 +151,12 @@ def _tick(
     with found.step(f"labels failed for {agent}"):
         labels: Any = world.labels([index])
     if labels is not None:
-        found.check_tensor(f"the labels of {agent}", labels, (1, worlds), torch.int64)
+        what = f"the labels of {agent}"
+        if space.action_size and not space.discrete:
+            known = labels.nan_to_num() if isinstance(labels, Tensor) else labels
+            found.check_tensor(what, known, (1, worlds, space.action_size))
+        else:
+            found.check_tensor(what, labels, (1, worlds), torch.int64)
     if space.action_size:
         if space.discrete:
             action = torch.from_numpy(rng.integers(space.action_size, size=(1, worlds)))

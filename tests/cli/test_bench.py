@@ -39,7 +39,7 @@ def test_a_run_folder(toy):
         "step_ms", "backprop_ms", "relative_time", "memory_mib", "backprop_memory_mib",
     }  # fmt: skip
     assert {path.name for path in run.path.iterdir()} == {
-        "config.yaml", "run.json", "metrics.jsonl", "summary.json", "checkpoints",
+        "config.yaml", "run.json", "metrics.jsonl", "summary.json", "checkpoints", "report.html",
     }  # fmt: skip
 
 

@@ -60,6 +60,14 @@ def test_an_experiment_leaves_a_page(toy):
     assert not (toy.folder / "run" / "trace.json").exists()
 
 
+def test_an_experiment_in_the_simulator_is_recorded(cli):
+    assert cli("bench", "two_networks", "budget=smoke", "hydra.run.dir=run").code == 0
+    recordings, damage = RunFolder.open(cli.folder / "run").recordings()
+    assert damage == []
+    assert [len(r.facts["starts"]) for r in recordings] == [3, 3]
+    assert "Play-by-play" in (cli.folder / "run" / "report.html").read_text()
+
+
 def test_communication_is_kept_for_the_page(cli):
     assert cli("run", *SMALL, "hydra.run.dir=run").code == 0
     called = cli("eval", "run", "--keep", "--metrics", "use,signalling")

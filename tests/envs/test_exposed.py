@@ -353,11 +353,15 @@ def test_a_picture_shows_digit_and_answer():
     np.testing.assert_array_equal(dark, pixels > 1 / 18)
 
 
-def test_for_humans_it_prints(capsys):
+def test_for_humans_it_prints_where_there_is_no_display(capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
     env = counting_v0.parallel_env(render_mode="human")
     env.reset(seed=1)
     assert env.render() is None
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert said.startswith("counting_v0: no window (")
+    assert said.endswith("); printing text instead\n")
+    assert said.count("\n") == 1
     assert printed.startswith("counting_v0  time 0 of 17\n")
     assert printed.endswith("a_0: no answer yet\nb_0: no answer yet\n\n")
 
@@ -366,7 +370,7 @@ def test_for_humans_it_prints(capsys):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="render_mode='rgb': allowed: human, ansi, or None"):
+    with pytest.raises(UserError, match="render_mode='rgb': allowed: human, rgb_array, ansi"):
         relay_v0.parallel_env(render_mode="rgb")
     with pytest.raises(UserError, match=r"env\.num_agents=1"):
         relay_v0.env(num_agents=1)

@@ -2,15 +2,18 @@
 
 import importlib
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
 
-from dnicomm.agents import ActorCritic
+from dnicomm.agents import PPO, ActorCritic
 from dnicomm.envs import PettingZooEnv
 from dnicomm.envs.spaces import ActionSpace
-from dnicomm.sim import Evaluation, PoissonClock, Simulation
+from dnicomm.sim import Evaluation, PeriodicClock, PoissonClock, Simulation
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -125,8 +128,6 @@ def test_players_learn():
     ],
 )
 def test_a_forbidden_action_stands_for_the_next_allowed_one(value, allowed, taken):
-    from gymnasium import spaces
-
     own = ActionSpace(spaces.Discrete(6), "a_0")
     actions = None if allowed is None else np.array(allowed, dtype=np.int64)
     assert own.allowed(value, actions) == taken
@@ -144,3 +145,66 @@ def test_a_mask_is_found_in_observations_and_infos():
     assert copy.allowed("a").tolist() == [1, 2]
     assert copy.allowed("b").tolist() == [0]
     assert copy.allowed("c") is None
+
+
+# -- a mask that an environment of one's own gives -----------------------------------------------
+
+
+class Doors(ParallelEnv):
+    """Of four doors two are open at each time, and one who walks into a shut one is thrown out."""
+
+    metadata: ClassVar = {"name": "doors_v0"}
+    possible_agents: ClassVar = ["a", "b"]
+
+    def observation_space(self, agent):
+        seen = spaces.Box(0, 1, (4,), np.float32)
+        return spaces.Dict({"observation": seen, "action_mask": spaces.MultiBinary(4)})
+
+    def action_space(self, agent):
+        return spaces.Discrete(4)
+
+    def _seen(self):
+        mask = np.zeros(4, np.int8)
+        mask[self.random.choice(4, 2, replace=False)] = 1
+        self.mask = mask
+        return {a: {"observation": np.zeros(4, np.float32), "action_mask": mask} for a in "ab"}
+
+    def reset(self, seed=None, options=None):
+        self.random, self.time, self.agents = np.random.default_rng(seed), 0, ["a", "b"]
+        return self._seen(), {a: {} for a in "ab"}
+
+    def step(self, actions):
+        assert all(self.mask[action] for action in actions.values()), "a shut door"
+        self.time += 1
+        paid = {agent: float(action == self.mask.argmax()) for agent, action in actions.items()}
+        over = dict.fromkeys(actions, self.time == 6)
+        self.agents = [] if self.time == 6 else ["a", "b"]
+        return self._seen(), paid, over, dict.fromkeys(actions, False), {a: {} for a in "ab"}
+
+
+@pytest.mark.parametrize("agent", [ActorCritic, PPO])
+def test_agents_choose_among_what_is_allowed(agent):
+    env = PettingZooEnv(f"{__name__}:Doors")
+    simulation = Simulation(
+        env=env, agent=agent, clock=PeriodicClock(1), num_worlds=4, message_size=4,
+        evaluation=Evaluation(episodes=1, num_worlds=2, every=10_000),
+    )  # fmt: skip
+    engine, chosen = simulation.engine, []
+    world, act = engine.world, engine.world.act
+
+    def watched(agents, actions, active):
+        allowed = world.allowed(agents)
+        assert allowed.sum(-1).eq(2).all()
+        chosen.append(allowed.gather(-1, actions[..., None]))
+        act(agents, actions, active)
+
+    world.act = watched
+    assert moved(simulation)
+    assert len(chosen) > 40
+    assert torch.cat(chosen).all()  # before anything that is forbidden becomes another action
+
+
+def test_an_environment_without_masks_allows_everything():
+    world = PettingZooEnv("mpe2.simple_spread_v3").make(1, "train", CPU)
+    world.reset(0, np.random.default_rng(0))
+    assert world.allowed([0, 1]) is None

@@ -14,6 +14,7 @@ from pettingzoo.test import (
 )
 
 from dnicomm.envs import Reference, SpeakerListener, Steering, reference_v0, speaker_listener_v0
+from dnicomm.envs.pictures import particles
 from dnicomm.envs.steering import gains
 from dnicomm.errors import UserError
 from dnicomm.sim import AgentSpec, EdgeList, Evaluation, Override, PoissonClock, Simulation
@@ -222,8 +223,8 @@ def test_a_picture_shows_bodies_goals_and_landmarks():
     world.landmarks[:, 0] = torch.tensor([[-1.2, -1.2], [0.0, 0.0], [1.2, 1.2]])
     world.position[0, 0] = torch.tensor([9.0, -9.0])  # out of sight: at the edge
     world.goal[0, 0] = 2
-    found = {tuple(cell): round(float(world.picture()[tuple(cell)]), 1)
-             for cell in np.argwhere(world.picture())}  # fmt: skip
+    image = particles.grey(world, 0)
+    found = {tuple(cell): round(float(image[tuple(cell)]), 1) for cell in np.argwhere(image)}
     assert found == {(22, 2): 0.3, (12, 12): 0.3, (2, 22): 0.6, (24, 24): 1.0}
 
 

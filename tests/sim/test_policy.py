@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Categorical, Normal
 
 from dnicomm.sim.agent import TickOutput
 from dnicomm.sim.engine import Engine
-from dnicomm.sim.policy import Choice, choose, entropy, log_policy
+from dnicomm.sim.policy import Choice, choose, entropy, log_policy, within
 
 N, B, A, D = 3, 5, 4, 2
 
@@ -255,3 +255,32 @@ def test_stacked_is_one_by_one(discrete):
         own = log_policy(alone, discrete, choice.action, spoke[n])
         torch.testing.assert_close(own, likely[n])
         torch.testing.assert_close(entropy(alone, discrete), entropy(out, discrete)[n])
+
+
+# -- what is allowed ----------------------------------------------------------------------------
+
+
+@given(st.lists(st.booleans(), min_size=A, max_size=A).filter(any), st.integers(0, 2**16))
+@settings(max_examples=30, deadline=None)
+def test_a_masked_policy_is_the_softmax_of_what_is_allowed(free, seed):
+    logits = normal(B, A, seed=seed).requires_grad_()
+    allowed = torch.tensor(free).expand(B, A)
+    out = within(output()._replace(action=logits), allowed)
+    kept = logits[:, torch.tensor(free)]
+    one = int(np.flatnonzero(free)[0])
+    action = torch.full((B,), one)
+    likely, undecided = log_policy(out, True, action, None), entropy(out, True)
+    assert torch.allclose(likely, kept.log_softmax(-1)[:, 0])
+    assert torch.allclose(undecided, Categorical(logits=kept).entropy())
+    (found,) = torch.autograd.grad((likely + undecided).sum(), logits)
+    assert torch.isfinite(found).all()
+    assert not found[~allowed].any()
+    for noise in (None, uniform(B, A + 1, seed=seed)):
+        assert allowed.gather(1, choose(out, True, noise).action[:, None]).all()
+
+
+def test_a_row_that_allows_nothing_says_nothing():
+    out = output()
+    allowed = torch.zeros(B, A, dtype=torch.bool)
+    assert within(out, allowed).action.equal(out.action)
+    assert within(out, None) is out

@@ -18,7 +18,7 @@ from dnicomm.sim import (
     UtilitySettings,
     standard_channel,
 )
-from dnicomm.sim import recording as module
+from dnicomm.sim import episode_recording as module
 from dnicomm.sim.recording import Recorder
 
 EVERY = 20

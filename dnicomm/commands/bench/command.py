@@ -13,6 +13,7 @@ from dnicomm.errors import UserError, nearest
 # beside the experiments' names: module, and what it does
 WORDS = {
     "all": ("dnicomm.commands.bench.everything", "every experiment with every method, checked"),
+    "speed": ("dnicomm.commands.bench.speed", "times beside backpropagation, loops and floors"),
     "table": ("dnicomm.commands.bench.table", "finished runs as the paper's tables"),
 }
 BUDGETS = {  # each experiment's own lines say more

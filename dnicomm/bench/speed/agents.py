@@ -1,0 +1,100 @@
+"""Many agents: agent-ticks a second, beside the loop of modules and beside the floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import process_time
+
+from dnicomm.bench.speed.crowd import Crowd
+from dnicomm.bench.speed.loop import Loop
+from dnicomm.bench.speed.measuring import Rates, Spread, ratio
+from dnicomm.bench.speed.step import ADAM_BYTES
+from dnicomm.sim import Simulation
+from dnicomm.sim.profile import StageTimer
+
+# of a parameter beside Adam's: gathered (read, written), read forward and backward, its gradient
+# written once
+GATHER_BYTES, PASS_BYTES = 8, 12
+CORE = ("tick", "backward", "optimiser")
+
+
+@dataclass(frozen=True)
+class AgentsRow:
+    """One line of the table; figures are agent-ticks a second, each for its B worlds."""
+
+    agents: int
+    ours: Spread
+    loop: Spread
+    times_loop: Spread
+    floor: float
+    shares: dict[str, float]  # of the time, by stage
+
+    @property
+    def under_floor(self) -> float:
+        """How many times the floor's time a tick takes."""
+        return self.floor / self.ours.median
+
+    @property
+    def outside(self) -> float:
+        """Share of the time in no tick, backward pass or optimiser."""
+        return 1 - sum(self.shares[name] for name in CORE)
+
+
+def measure_agents(rates: Rates, crowd: Crowd, rounds: int, loop_agents: int) -> AgentsRow:
+    """A crowd in turns with a loop over at most ``loop_agents`` of the same agents.
+
+    What an agent costs in the loop does not depend on how many there are.
+    """
+    simulation = crowd.simulation()
+    few = Crowd(**{**vars(crowd), "num_agents": min(crowd.num_agents, loop_agents)})
+    loop = Loop(few)
+    play_episode(simulation, 0)
+    for _ in range(3):
+        loop.step()
+    ours, theirs = [], []
+    timer = StageTimer(processor=True)
+    for number in range(rounds):
+        with timer.watch():
+            ours.append(1 / play_episode(simulation, number + 1))
+        theirs.append(1 / _play_loop(loop))
+    return AgentsRow(
+        crowd.num_agents,
+        Spread.of(ours),
+        Spread.of(theirs),
+        ratio(ours, theirs),
+        1 / floor_seconds(rates, simulation, crowd),
+        timer.shares(),
+    )
+
+
+def play_episode(simulation: Simulation, episode: int) -> float:
+    """Seconds of the processor for an agent-tick in one episode."""
+    before, start = simulation.agent_ticks(), process_time()
+    simulation.engine.play(episode)
+    seconds = process_time() - start
+    return seconds / (simulation.agent_ticks() - before)
+
+
+def _play_loop(loop: Loop) -> float:
+    before, start = loop.ticks, process_time()
+    while loop.ticks == before or process_time() - start < 0.3:
+        loop.step()
+    return (process_time() - start) / (loop.ticks - before)
+
+
+def floor_seconds(rates: Rates, simulation: Simulation, crowd: Crowd) -> float:
+    """The least time of an agent-tick: its own parameters' passes and those of K utility models.
+
+    Each parameter of an agent takes part in three products with B rows, each of a utility model
+    too: two for its estimate and its estimate again when it is fitted, one for its gradient.
+    """
+    (population,) = simulation.populations
+    agent = population.agents.parameters.shape[1]
+    utility = 0
+    if population.interface is not None:
+        utility = population.interface.utilities.parameters.shape[1] * population.spec.num_inputs
+    numbers = agent + utility
+    moved = (ADAM_BYTES + GATHER_BYTES + PASS_BYTES) * numbers
+    macs = 3 * crowd.num_worlds * numbers
+    footprint = moved * max(crowd.num_agents * crowd.rate, 1)
+    return rates.seconds(macs, moved, footprint)

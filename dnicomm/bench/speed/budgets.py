@@ -1,0 +1,70 @@
+"""How much of everything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dnicomm.bench.speed.crowd import Crowd
+from dnicomm.bench.speed.step import Boundary, Layers
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Sizes and repetitions.
+
+    Args:
+        rounds: of turns, for steps and rates.
+        episodes: measured of each simulation.
+        copied: bytes of the largest tensor copied.
+        layers, boundary: the steps.
+        agents: N, with the horizon of an episode.
+        loop_agents: of the loop beside them, at most.
+        crowd: what the curves start from.
+        values: the curves.
+    """
+
+    rounds: int
+    episodes: int
+    copied: int
+    layers: Layers
+    boundary: Boundary
+    agents: dict[int, int]
+    loop_agents: int
+    crowd: Crowd
+    values: dict[str, Sequence[float]] = field(default_factory=dict)
+
+
+_SMALL = Crowd(num_agents=6, num_worlds=3, width=4, message_size=4, horizon=5)
+BUDGETS = {
+    "smoke": Budget(
+        rounds=3,
+        episodes=2,
+        copied=2**20,
+        layers=Layers(20, 16, 4, 2, 8),
+        boundary=Boundary(4, 8, 3, 5),
+        agents={1: 6, 6: 6},
+        loop_agents=3,
+        crowd=_SMALL,
+        values={"num_agents": [3, 6], "rate": [0.5, 1.0], "counting": [1, 2]},
+    ),
+    "cpu": Budget(
+        rounds=40,
+        episodes=5,
+        copied=2**28,
+        layers=Layers(),
+        boundary=Boundary(),
+        agents={1: 200, 10: 100, 100: 30, 1000: 8, 10_000: 3},
+        loop_agents=30,
+        crowd=Crowd(num_agents=100, horizon=10),
+        values={
+            "num_agents": [10, 30, 100, 300, 1000],
+            "degree": [2, 4, 8, 16],
+            "num_worlds": [4, 16, 64, 256],
+            "message_size": [8, 32, 128, 256],
+            "window": [1, 2, 5, 10],
+            "rate": [0.125, 0.25, 0.5, 1.0],
+            "counting": [2, 4, 8, 16],
+        },
+    ),
+}

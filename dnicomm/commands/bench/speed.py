@@ -1,0 +1,139 @@
+"""``dnicomm bench speed``: how fast everything is, in ratios measured side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from dnicomm.commands.arguments import Parser
+from dnicomm.commands.table import screen
+from dnicomm.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from dnicomm.bench.speed.report import Findings, Grid
+
+PARTS = ("step", "agents", "curves")
+NAMES = ("smoke", "cpu")
+EPILOG = """\
+step: a decoupled step beside backpropagation; agents: many agents beside a loop of modules;
+curves: how the cost grows. Each stands beside its floor, the time of the arithmetic and of the
+bytes that have to be moved. budget=smoke takes seconds, budget=cpu some minutes.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, show, and write it down; the exit code.
+
+    Raises:
+        UserError: if the arguments are wrong, or the folder can't be written.
+    """
+    parser = Parser("dnicomm bench speed", epilog=EPILOG,
+                    description="Times beside backpropagation, loops and floors.")  # fmt: skip
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*",
+                        help="budget=smoke|cpu (cpu), parts=step,agents,curves (all)")  # fmt: skip
+    parser.add_argument("--folder", type=Path, default=Path("speed"),
+                        help="for speed.json, speed.md and curves.svg; default: speed")  # fmt: skip
+    given = parser.parse_args(arguments)
+    budget, parts = _chosen(given.words)
+    console = screen()
+    from dnicomm.commands.at_work import threads  # torch takes seconds to import
+
+    with threads(1):
+        found = _measure(budget, parts, console)
+    _write(found, given.folder)
+    for grid in _grids(found):
+        _print(console, grid)
+    console.print(f"written: {given.folder}", soft_wrap=True)
+    return 0
+
+
+def _chosen(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    budget, parts = "cpu", list(PARTS)
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "budget":
+            budget = _one_of(key, value, NAMES)
+        elif key == "parts":
+            parts = [_one_of(key, part, PARTS) for part in value.split(",")]
+        else:
+            raise UserError(f"{key}: there is no such key.{nearest(key, ('budget', 'parts'))}")
+    return budget, parts
+
+
+def _one_of(key: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise UserError(f"{key}={value}: must be {' or '.join(known)}")
+    return value
+
+
+def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
+    from dnicomm.bench.speed.agents import measure_agents
+    from dnicomm.bench.speed.budgets import BUDGETS
+    from dnicomm.bench.speed.crowd import Crowd
+    from dnicomm.bench.speed.measuring import rates
+    from dnicomm.bench.speed.report import Findings
+    from dnicomm.bench.speed.scaling import measure_scaling
+    from dnicomm.bench.speed.step import measure_steps
+
+    budget = BUDGETS[name]
+    found = Findings(_machine(), rates(budget.rounds, budget.copied))
+    if "step" in parts:
+        console.print("one step …", style="dim")
+        found.steps = measure_steps(found.rates, budget.layers, budget.boundary, budget.rounds)
+    for count, horizon in budget.agents.items() if "agents" in parts else ():
+        console.print(f"{count:,} agents …", style="dim")
+        base = {**vars(budget.crowd), "num_agents": count, "horizon": horizon}
+        row = measure_agents(found.rates, Crowd(**base), budget.episodes, budget.loop_agents)
+        found.agents.append(row)
+    if "curves" in parts:
+        console.print("cost curves …", style="dim")
+        found.curves = measure_scaling(budget.crowd, budget.values, budget.episodes)
+    return found
+
+
+def _machine() -> str:
+    import torch
+
+    return (
+        f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} thread"
+    )
+
+
+def _grids(found: Findings) -> list[Grid]:
+    from dnicomm.bench.speed.report import grids
+
+    return grids(found)
+
+
+def _write(found: Findings, folder: Path) -> None:
+    from dnicomm.bench.speed.pictures import picture
+    from dnicomm.bench.speed.report import markdown
+
+    pages = {"speed.json": json.dumps(found.facts(), indent=1) + "\n", "speed.md": markdown(found)}
+    if found.curves:
+        pages["curves.svg"] = picture(found.curves)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in pages.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _print(console: Console, grid: Grid) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for number, column in enumerate(grid.columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in grid.rows:
+        table.add_row(*row)
+    console.print()
+    console.print(grid.title, style="bold")
+    console.print(table)

@@ -1,0 +1,59 @@
+"""Where the time of a run goes, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter, process_time
+
+import torch
+
+from dnicomm.core.stages import STAGES, watching
+
+
+class StageTimer:
+    """Seconds spent in each stage, and in none; a stage within another one is not the other's.
+
+    Args:
+        processor: whether the processor's clock counts instead of the wall's.
+    """
+
+    def __init__(self, processor: bool = False) -> None:
+        self.clock = process_time if processor else perf_counter
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.calls = dict.fromkeys(STAGES, 0)
+        self.other = 0.0
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Within, stages are timed."""
+        self._since = self.clock()
+        with watching(self._stage):
+            yield
+        self._turn()
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self._turn()
+        self._open.append(name)
+        self.calls[name] += 1
+        with torch.profiler.record_function(name):
+            yield
+        self._turn()
+        self._open.pop()
+
+    def _turn(self) -> None:
+        now = self.clock()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        else:
+            self.other += now - self._since
+        self._since = now
+
+    def shares(self) -> dict[str, float]:
+        """Share of all the time, by stage, and of what is in none as ``other``."""
+        total = sum(self.seconds.values()) + self.other
+        parts = {**self.seconds, "other": self.other}
+        return {name: value / total if total else 0.0 for name, value in parts.items()}
