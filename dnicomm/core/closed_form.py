@@ -37,6 +37,8 @@ class ClosedForm(ABC):
         model: one of them.
     """
 
+    shows = False  # whether whatever of the target is not finite makes the fit's gradient so
+
     def __init__(self, model: GradientUtility | CriticUtility) -> None:
         self.body = Perceptron(model.body.layers)
 
@@ -96,7 +98,8 @@ class Alone:
         """
         form, passed = self.form, evaluation.passed
         error = form.errors(evaluation.estimate, target, scale)
-        if not form.is_sound(target, error):
+        # what is not finite in an error of gradients shows in the gradient of the parameters
+        if not form.shows and not form.is_sound(target, error):
             return None
         outer = form.outer(evaluation, error)
         deltas = [outer] if len(passed) == 2 else form.body.inward(self.maps, passed, outer)
@@ -106,6 +109,8 @@ class Alone:
 
 class ClosedGradient(ClosedForm):
     """A :class:`GradientUtility` of linear layers."""
+
+    shows = True
 
     def evaluate(self, maps: Maps, message: Tensor, context: Tensor) -> Evaluation:
         passed = self.body.forward(maps, _seen(message, context))

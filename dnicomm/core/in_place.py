@@ -91,31 +91,36 @@ class RowsInPlace:
         lr = rate(optimizer.lr, optimizer.decay, progress)
         divisor = None if scale == 1 else torch.tensor(scale, dtype=torch.float32)
         size = max(BLOCK // gradient.shape[1], 1)
-        norms, stepped = [], []
+        rows = list(rows)
+        everybody = due is None or all(due)
+        norms: list[Tensor] = []
+        stepped: list[bool] = []
         for start in range(0, len(rows), size):
-            part = gradient[start : start + size]
+            part, chosen = gradient[start : start + size], rows[start : start + size]
             norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)  # [k, 1]
             if divisor is not None:
                 norm /= scale
-            good = [math.isfinite(value) for value in norm[:, 0].tolist()]
-            if due is not None:
-                good = [a and b for a, b in zip(good, due[start : start + size], strict=True)]
             norms.append(norm[:, 0])
-            stepped += good
             divide = divisor
             if optimizer.clip is not None:
                 part = clip_rows(part if divide is None else part / scale, norm, optimizer.clip)
                 divide = None
-            chosen = [
-                row for row, fine in zip(rows[start : start + size], good, strict=True) if fine
-            ]
-            if not chosen:
-                continue
-            given = part.unbind(0)
+            given: Sequence[Tensor] = part.unbind(0)
+            if everybody and math.isfinite(norm.sum().item()):
+                stepped += [True] * len(chosen)
+            else:
+                good = [math.isfinite(value) for value in norm[:, 0].tolist()]
+                if due is not None:
+                    good = [a and b for a, b in zip(good, due[start : start + size], strict=True)]
+                stepped += good
+                chosen = [row for row, fine in zip(chosen, good, strict=True) if fine]
+                given = [row for row, fine in zip(given, good, strict=True) if fine]
+                if not chosen:
+                    continue
             self.slots["steps"].index_add_(0, torch.tensor(chosen), norm.new_ones(len(chosen), 1))
             torch._fused_adam_(
                 [self._rows[row] for row in chosen],
-                [row for row, fine in zip(given, good, strict=True) if fine],
+                given,
                 [self._moments["mean"][row] for row in chosen],
                 [self._moments["square"][row] for row in chosen],
                 [],

@@ -302,10 +302,13 @@ class Interface:
         if self.needs_outcome and outcome is None:
             raise ValueError("this utility model predicts outcomes: settle(outcome=[B, W, C])")
         gradient = found_by(message, target)
-        cost = loss.detach() if self.needs_cost and loss is not None else gradient.new_zeros(batch)
         rows, evaluation = message._rows, message._evaluation
         if message._version != self._version:  # fitted since: what it says now is another thing
             rows, evaluation = self._evaluate(message.tensor.detach(), message.context.detach())
+        if self.needs_cost and loss is not None:
+            cost = loss.detach()
+        else:
+            cost = torch.zeros(batch, device=gradient.device, dtype=gradient.dtype)
         examples = self._examples(gradient)  # per example, whatever the receiver's reduction
         if rows is None:
             alone = self._alone()

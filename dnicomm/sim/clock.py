@@ -99,13 +99,14 @@ class GapClock(Clock):
 
     def ticks(self, rng: np.random.Generator, horizon: int) -> NDArray[np.int64]:
         chunks = [np.zeros(1, dtype=np.int64)]
+        count = min(_CHUNK, horizon)  # more than that never fit
         while chunks[-1][-1] < horizon:
-            gaps = self.gaps(rng, _CHUNK)
+            gaps = self.gaps(rng, count)
             if len(gaps) == 0 or np.min(gaps) < 1:
                 found = f"{np.min(gaps)}" if len(gaps) else "nothing"
                 raise UserError(
                     f"clock: {type(self).__name__}.gaps gave {found}; "
-                    f"each of its {_CHUNK} gaps must be an integer of at least 1"
+                    f"each of its {count} gaps must be an integer of at least 1"
                 )
             chunks.append(chunks[-1][-1] + np.cumsum(gaps))
         times = np.concatenate(chunks)

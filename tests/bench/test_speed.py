@@ -31,7 +31,7 @@ def test_smoke_writes_every_table(tmp_path, capsys):
         assert 0 < row["outside"] < 1
         assert min(row["ours"]["median"], row["loop"]["median"], row["floor"]) > 0
     assert [curve["name"] for curve in found["curves"]] == [
-        "agents", "tick rate", "T of the counting system",
+        "agents", "tick rate, 10 times as many agents", "T of the counting system",
     ]  # fmt: skip
     assert all(math.isfinite(curve["exponent"]) for curve in found["curves"])
     page, picture = (folder / "speed.md").read_text(), (folder / "curves.svg").read_text()

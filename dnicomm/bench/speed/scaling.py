@@ -48,6 +48,8 @@ def measure_scaling(crowd: Crowd, values: dict[str, Sequence[float]], rounds: in
                 simulation, time = _counting(int(value)), 1.0
             else:
                 changed: dict[str, Any] = {key: value if key == "rate" else int(value)}
+                if key == "rate":  # so many that the work, and not its number of calls, is seen
+                    changed["num_agents"] = MANY * crowd.num_agents
                 simulation = replace(crowd, **changed).simulation()
                 time = float(crowd.horizon)
             points.append((float(value), _median(simulation, rounds) / time))
@@ -56,13 +58,14 @@ def measure_scaling(crowd: Crowd, values: dict[str, Sequence[float]], rounds: in
     return curves
 
 
+MANY = 10
 NAMES = {
     "num_agents": "agents",
     "degree": "channels into each agent",
     "num_worlds": "worlds",
     "message_size": "message size",
     "window": "window",
-    "rate": "tick rate",
+    "rate": f"tick rate, {MANY} times as many agents",
     "counting": "T of the counting system",
 }
 
