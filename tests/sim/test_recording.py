@@ -57,11 +57,11 @@ def history(sim, steps, run=None):
 
 
 @pytest.mark.parametrize("feedback", ["synthetic", "none", "exact", "mixed"])
-def test_a_recorded_run_is_the_run(feedback, town, walker, tmp_path):
+def test_a_recorded_run_is_the_run(feedback, town, walker, tmp_path, device):
     """Bit for bit, with everything in it that draws random numbers."""
-    found = []
+    env, found = town(num_agents=3, horizon=10, absent=0.2), []
     for run in (None, folder(tmp_path)):
-        sim = simulation(town(num_agents=3, horizon=10, absent=0.2), walker, feedback=feedback)
+        sim = simulation(env, walker, feedback=feedback, device=device)
         found.append((history(sim, 40, run), sim.tensors()))
     (records, learnt), (other_records, other_learnt) = found
     assert records == other_records
