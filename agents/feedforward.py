@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dnicomm.agents.reading import flat
 from dnicomm.sim.agent import Agent, AgentSpec, Inbox, State, TickOutput
 
 
@@ -15,6 +16,8 @@ class FeedForward(Agent):
         width: units of the hidden layer.
     """
 
+    stacks = True
+
     def __init__(self, spec: AgentSpec, width: int = 64) -> None:
         super().__init__(spec)
         self.body = nn.Sequential(nn.Linear(spec.input_size, width), nn.ReLU())
@@ -22,5 +25,5 @@ class FeedForward(Agent):
         self.action = nn.Linear(width, spec.action_size)
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
-        h = self.body(torch.cat([observation.flatten(1), inbox.flat()], -1))
+        h = self.body(torch.cat([flat(observation, self.spec), inbox.flat()], -1))
         return TickOutput(action=self.action(h), message=self.message(h), state=state)

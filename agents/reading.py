@@ -23,3 +23,9 @@ def reading(observation: Tensor, inbox: Inbox, pool: bool) -> Tensor:
     """
     heard = inbox.mean() if pool else inbox.flat()
     return torch.cat([observation.flatten(1), heard], -1)
+
+
+def flat(observation: Tensor, spec: AgentSpec) -> Tensor:
+    """An observation ``[…, *observation_shape]`` as numbers in a row, ``[…, size]``."""
+    dimensions = len(spec.observation_shape)
+    return observation if dimensions == 1 else observation.flatten(-dimensions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dnicomm.agents.reading import flat
 from dnicomm.sim.agent import Agent, AgentSpec, Inbox, State, TickOutput
 
 
@@ -29,6 +30,8 @@ class Recurrent(Agent):
         width: units of the hidden layer and of the state.
     """
 
+    stacks = True
+
     def __init__(self, spec: AgentSpec, width: int = 64) -> None:
         super().__init__(spec)
         self.width = width
@@ -41,6 +44,6 @@ class Recurrent(Agent):
         return torch.zeros(num_worlds, self.width)
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
-        x = self.body(torch.cat([observation.flatten(1), inbox.flat()], -1))
+        x = self.body(torch.cat([flat(observation, self.spec), inbox.flat()], -1))
         h = self.cell(x, state)
         return TickOutput(action=self.action(h), message=self.message(h), state=h)

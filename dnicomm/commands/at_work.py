@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from dnicomm.errors import UserError
+from dnicomm.sim.allocator import keep_freed_memory
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,7 +36,8 @@ def at_work(folder: Path, count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch's threads on the CPU; results depend on them."""
+    """Torch's threads on the CPU; results depend on them. Freed memory is kept from now on."""
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -37,14 +37,15 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     given = parser.parse_args(arguments)
     found = compare(given.runs, given.metric)
-    console = screen()
-    console.print(_table(found))
     for line in found.missing:
         print(f"dnicomm: {line}", file=sys.stderr)
     above = given.runs[0] if len(given.runs) == 1 else Path()
     target = given.output or above / NAME
     title = " and ".join(dict.fromkeys(path.absolute().name for path in given.runs[:3]))
-    for path in _write(found, title + " …" * (len(given.runs) > 3), target):
+    files = list(_write(found, title + " …" * (len(given.runs) > 3), target))
+    console = screen()
+    console.print(_table(found))
+    for path in files:
         console.print(str(path), soft_wrap=True, style="bold")
     return 0
 

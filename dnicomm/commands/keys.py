@@ -76,6 +76,7 @@ CHECKS: dict[str, Check] = {
     "eval": partial(section, {"every": _positive, "episodes": _positive, "num_worlds": _optional}),
     "seed": partial(whole, least=0),
     "device": check_device,
+    "profile": flag,
     "threads": check_threads,
     "logger": check_logger,
 }

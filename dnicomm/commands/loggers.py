@@ -124,11 +124,17 @@ def require(names: Sequence[str]) -> None:
         UserError: if the package of one is not installed; says how to install it.
     """
     for name in names:
-        if find_spec(name) is None:
+        if not installed(name):
             raise UserError(
                 f"logger={name}: the package {name} is not installed here. "
                 f'Install it: pip install "dnicomm[{name}]"'
             )
+
+
+def installed(package: str) -> bool:
+    """Whether there is such a package, and not just a folder of that name to import from."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 @contextmanager

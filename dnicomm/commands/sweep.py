@@ -38,6 +38,8 @@ def print_sweep(folder: Path) -> None:
     console.print()
     console.print(table)
     console.print(f"\n{quoted(folder)}", soft_wrap=True, style="bold")
+    side_by_side = f"curves side by side: dnicomm compare {quoted(folder)}"
+    console.print(side_by_side, soft_wrap=True, style="dim")
 
 
 def _runs(folder: Path) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -136,6 +136,14 @@ def _figures(what: str, rows: Figures, columns: Mapping[str, str], longest: int)
     return table
 
 
+def profile_table(stages: Figures) -> Table:
+    """Where the time of training went, the longest stage first."""
+    table = plain_table("where the time goes", ["seconds", "share", "calls"])
+    for name, of in sorted(stages.items(), key=lambda item: -item[1]["seconds"]):
+        table.add_row(name, f"{of['seconds']:.3f}", f"{of['share']:.1%}", figure(of["calls"]))
+    return table
+
+
 def plain_table(what: str, columns: Sequence[str]) -> Table:
     """Names in the first column, figures in the others."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -16,12 +17,22 @@ from dnicomm.commands.communication_table import print_communication
 from dnicomm.commands.display import display
 from dnicomm.commands.keys import check_keys
 from dnicomm.commands.simulation_view import SimulationView
-from dnicomm.commands.table import headline, metrics_table, print_result, tested
+from dnicomm.commands.table import (
+    headline,
+    metrics_table,
+    print_result,
+    profile_table,
+    tested,
+)
 from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.runs import Checkpoint, RunFolder
+from dnicomm.runs.atomic import write_text
 from dnicomm.sim import Simulation
 from dnicomm.sim.communication import FAMILIES, Asked, evaluate_communication
 from dnicomm.sim.onlooking import Onlooking
+from dnicomm.sim.profile import Profile
+
+PROFILE, TRACE = "profile.json", "profile_trace.json"  # in the run folder
 
 
 class SimulationWork(Work):
@@ -39,8 +50,15 @@ class SimulationWork(Work):
     def carry_on(self, folder: RunFolder, console: Console) -> Summary:
         console.print(_title(self.simulation, self.config), soft_wrap=True)
         view = SimulationView(self.simulation.time, self.simulation.agent_ticks())
+        profile = Profile(folder.path / TRACE) if self.config["profile"] else None
         with at_work(folder.path, self.config["threads"]), display(console, view) as shown:
-            return self.simulation.run(self.config["steps"], folder, shown.update).summary
+            result = self.simulation.run(self.config["steps"], folder, shown.update, profile)
+        if profile is not None:
+            figures = profile.figures()
+            write_text(folder.path / PROFILE, json.dumps(figures, indent=1) + "\n")
+            console.print()
+            console.print(profile_table(figures))
+        return result.summary
 
     def test(self, checkpoint: Checkpoint, wanted: Wanted) -> dict[str, Any]:
         self.restore(checkpoint)

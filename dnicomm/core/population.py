@@ -125,6 +125,8 @@ class Population:
                 name: value[None] for name, value in zip(rows.buffers, after[count:], strict=True)
             }
             return as_row(alone)
+        if self._template.stacks:
+            return self._template.call_stacked(values, method, args)
         leaves, spec = pytree.tree_flatten(args)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         result_leaves: list[Any] = []

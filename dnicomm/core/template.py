@@ -1,10 +1,18 @@
-"""A module that computes with values lent to it, and trees of tensors with one row in front."""
+"""A module that computes with values lent to it, and trees of tensors with one row in front.
+
+A module whose class says ``stacks = True`` is lent the values of all its rows at once: its methods,
+written for ``[B, …]``, work for ``[n, B, …]`` too as soon as its linear maps do, because nothing
+else in them counts dimensions from the front. That is the class's own promise; a subclass, which
+may write another method, has to make it again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -31,6 +39,26 @@ class Template:
                 if number == len(self.firsts):
                     self.firsts.append((place, leaf))
                 self.places.append((place, leaf, number))
+        self.linears = [part for part in module.modules() if type(part) is nn.Linear]
+        self.stacks = self._stacks()
+
+    def _stacks(self) -> bool:
+        """Whether it takes the values of all rows at once."""
+        promised = type(self.module).__dict__.get("stacks", False)
+        parameters = sum(1 for _ in self.module.parameters())
+        plain = all(part.bias is not None for part in self.linears)
+        buffers = any(True for _ in self.module.buffers())
+        return promised and plain and not buffers and parameters == 2 * len(self.linears)
+
+    def call_stacked(self, values: Sequence[Tensor], method: str, args: Sequence[Any]) -> Any:
+        """The method's result for all rows: everything is ``[n, …]``."""
+        for linear in self.linears:  # as if it were the module's own method
+            linear.__dict__["forward"] = partial(_stacked_linear, linear)
+        try:
+            return self.call(values, method, args)[0]
+        finally:
+            for linear in self.linears:
+                del linear.__dict__["forward"]
 
     def call(self, values: Sequence[Tensor], method: str, args: Sequence[Any]) -> tuple[Any, list]:
         """The method's result, and ``values`` as they are afterwards (buffers may change)."""
@@ -44,6 +72,32 @@ class Template:
             for (place, name, _), value in zip(self.places, own, strict=True):
                 place[name] = value
         return result, after
+
+
+class _StackedLinear(torch.autograd.Function):
+    """``n`` linear maps side by side; gradients of weights come as the weights lie."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        inner = torch.bmm(outer, weight) if ctx.needs_input_grad[0] else None
+        return inner, torch.bmm(outer.transpose(1, 2), x), outer.sum(1)
+
+
+def _stacked_linear(linear: nn.Linear, x: Tensor) -> Tensor:
+    """Linear maps ``[n, outputs, inputs]`` of ``[n, …, inputs]``."""
+    if x.dim() == 3:
+        return _StackedLinear.apply(x, linear.weight, linear.bias)
+    if x.dim() == 2:
+        return _StackedLinear.apply(x[:, None], linear.weight, linear.bias)[:, 0]
+    found = _StackedLinear.apply(x.flatten(1, -2), linear.weight, linear.bias)
+    return found.unflatten(1, x.shape[1:-1])
 
 
 def first_row(tree: Any) -> Any:

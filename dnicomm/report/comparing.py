@@ -174,9 +174,9 @@ def _over_time(run: RunView, name: str, where: str) -> dict[float, float | None]
 
 
 def _band(values: Sequence[float], at: Spread | None) -> tuple[float | None, float | None]:
-    if at is None or at.count < 3:
-        return min(values, default=None), max(values, default=None)
-    return at.interval() or (None, None)
+    if at is None:
+        return None, None
+    return at.interval() or (min(values), max(values))
 
 
 def _found(folders: Sequence[Path]) -> tuple[list[RunView], list[str]]:
@@ -237,14 +237,25 @@ def _settings(runs: Iterable[RunView]) -> tuple[list[Setting], list[str]]:
 
 def _labelled(settings: Sequence[Setting], columns: Sequence[str]) -> list[Setting]:
     found, taken = [], set()
+    last = [key.rpartition(".")[2] for key in columns]
+    short = [end if last.count(end) == 1 else key for end, key in zip(last, columns, strict=True)]
     for setting in settings:
-        pairs = [(key, written(_value(setting, key))) for key in columns]
-        label = " ".join(f"{key}={value}" for key, value in pairs if value) or "all runs"
+        values = [_value(setting, key) for key in columns]
+        words = [_word(key, value) for key, value in zip(short, values, strict=True)]
+        label = " ".join(word for word in words if word) or "all runs"
         if not setting.keys or label in taken:
             label = setting.runs[0].path.absolute().name
         taken.add(label)
         found.append(Setting(setting.keys, setting.choices, setting.runs, label))
     return found
+
+
+def _word(key: str, value: Any) -> str:
+    """``synthetic`` speaks for itself; ``feedback=none`` and ``rate=0.5`` need their key."""
+    if value is None:
+        return ""
+    alone = isinstance(value, str) and value.isidentifier() and value not in ("none", "custom")
+    return written(value) if alone else f"{key}={written(value)}"
 
 
 def _value(setting: Setting, column: str) -> Any:

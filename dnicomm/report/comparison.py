@@ -18,8 +18,9 @@ from dnicomm.report.reading import names, part
 from dnicomm.report.run_report import REPORT
 
 MOST_CURVES = 12  # settings in a picture, the best ones
+LONGEST = 36  # letters of a label beside dots
 MEANS = (  # over all channels or agents: title, figure, of what
-    ("cosine with the true gradient, mean of channels", "cosine", "channels"),
+    ("cosine of gradients, mean of channels", "cosine", "channels"),
     ("loss, mean of agents", "loss", "agents"),
 )
 BANDS = (
@@ -50,8 +51,8 @@ def comparison_page(found: Comparison, title: str, target: Path) -> str:
 
 
 def _add_result(page: Page, found: Comparison) -> None:
-    rows = [{"name": setting.label, "values": values, "own": number == 0}
-            for number, setting in enumerate(found.settings[:MOST_CURVES])
+    rows = [{"name": _short(setting.label), "values": values}
+            for setting in found.settings[:MOST_CURVES]
             if (values := setting.results(found.metric))]  # fmt: skip
     picture = None
     if rows:
@@ -164,6 +165,11 @@ def _add_runs(page: Page, found: Comparison, target: Path) -> None:
             value = part(run.last, "metrics").get(found.metric or "")
             rows.append([link, setting.label, run.config.get("seed"), value, run.state])
     page.section("Runs", table(["run", "setting", "seed", found.metric or "result", "state"], rows))
+
+
+def _short(label: str) -> str:
+    """What there is room for beside a row of dots."""
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
 
 
 def _left_out(found: Comparison) -> str:

@@ -14,7 +14,7 @@ from dnicomm.report.comparison import MOST_CURVES
 # a colour-blind-safe palette (Okabe and Ito, 2008), in the order of the page's
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900")
 DASHES = ("-", "--", ":", "-.")
-INCHES, DOTS = (5.0, 3.2), 300  # of a picture, dots an inch
+WIDTH, HEIGHT, LINE, DOTS = 5.0, 3.0, 0.18, 300  # inches; of a line of the legend; dots an inch
 
 
 def comparison_csv(found: Comparison) -> str:
@@ -52,7 +52,9 @@ def draw_comparison(found: Comparison, target: Path) -> bool:
     curves = [(label, at) for label, at in curves if any(y is not None for y in at["y"])]
     if not curves:
         return False
-    drawing = Figure(figsize=INCHES, dpi=DOTS, layout="constrained")
+    side_by_side = 1 if max(len(label) for label, _ in curves) > 30 else 2
+    height = HEIGHT + LINE * -(-len(curves) // side_by_side)
+    drawing = Figure(figsize=(WIDTH, height), dpi=DOTS, layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots()
     for number, (label, at) in enumerate(curves):
@@ -72,7 +74,7 @@ def draw_comparison(found: Comparison, target: Path) -> bool:
     axes.set_axisbelow(True)
     if len(curves) > 1:
         drawing.legend(loc="outside lower center", frameon=False, fontsize="small",
-                       ncols=1 if max(len(label) for label, _ in curves) > 30 else 2)  # fmt: skip
+                       ncols=side_by_side)  # fmt: skip
     drawing.savefig(target, format="png")
     return True
 

@@ -28,11 +28,11 @@ class Spread:
     count: int
 
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % confidence interval of the mean (Student's t); None where there is one seed.
+        """The 95 % confidence interval of the mean (Student's t); None below three seeds.
 
-        Two seeds say next to nothing: theirs goes 12.7 standard errors to each side.
+        That of two would go 12.7 standard errors to each side, and say nothing.
         """
-        if self.deviation is None:
+        if self.deviation is None or self.count < 3:
             return None
         from scipy.special import stdtrit  # takes a while to import
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 State = Any  # a pytree of tensors [B, ...]; an agent without memory uses ()
@@ -102,6 +101,8 @@ class Agent(nn.Module):
         spec: what the environment asks; sizes for the first and last layers.
     """
 
+    # whether its methods work for [n, B, …] too once its linear maps do: see dnicomm.core.template
+    stacks = False
     epochs = 1  # steps taken on each window; above 1 its ticks are computed again for each
     normalises_advantages = False  # whether advantages of a window get mean 0 and deviation 1
 
@@ -134,5 +135,6 @@ class Agent(nn.Module):
         if outcome.label.is_floating_point():
             loss = (output.action - outcome.label.nan_to_num()).square().mean(-1)
         else:
-            loss = F.cross_entropy(output.action, outcome.label.clamp(min=0), reduction="none")
+            chosen = outcome.label.clamp(min=0).unsqueeze(-1)
+            loss = -output.action.log_softmax(-1).gather(-1, chosen).squeeze(-1)
         return torch.where(outcome.known, loss, torch.zeros_like(loss))  # [B]

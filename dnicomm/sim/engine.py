@@ -26,9 +26,10 @@ from dnicomm.core import Window
 from dnicomm.core.stages import stage
 from dnicomm.sim.agent import Inbox, State, TickOutput
 from dnicomm.sim.channel import Channel
-from dnicomm.sim.checks import check_output, checked_delays, checked_losses
+from dnicomm.sim.checks import check_output
 from dnicomm.sim.clock import Clock
 from dnicomm.sim.credit import Discount
+from dnicomm.sim.fates import fates
 from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.lane import Lane, lane_of
 from dnicomm.sim.learning import close_windows
@@ -37,7 +38,7 @@ from dnicomm.sim.population import AgentPopulation, Index
 from dnicomm.sim.random import generator, torch_seed
 from dnicomm.sim.scarcity import LinkQueues
 from dnicomm.sim.sending import feed_back
-from dnicomm.sim.topology import Edge, edge_name
+from dnicomm.sim.topology import Edge
 from dnicomm.sim.window import OpenWindow, Tick, replace_rows, take_rows
 from dnicomm.sim.world import World
 
@@ -148,34 +149,16 @@ class Engine:
         length = world.episode_length()
         self.length = length if limit is None else min(limit, length)
         schedule = self._schedule()
-        count, worlds = self.length, world.num_worlds
         self.rewards, self.alive = [], []
-        self._begin_channels(count, worlds)
+        self.delays, self.lost = fates(self)
         self.lanes = [lane_of(self, population, schedule) for population in self.populations]
         self.shared = Window()  # for exact feedback
         self.queues = None
         if self.channel.bandwidth is not None:
             self.queues = LinkQueues(
-                self.channel, len(self.edges), worlds, self.length, world.device
+                self.channel, len(self.edges), world.num_worlds, self.length, world.device
             )
-        self.charged = torch.zeros(len(world.agents), worlds, device=world.device)
-
-    def _begin_channels(self, count: int, worlds: int) -> None:
-        """Delays and losses of this episode's messages, by channel."""
-        channel, edges = self.channel, [edge_name(*edge) for edge in self.edges]
-        self.delays = np.zeros((len(edges), count), dtype=np.int64)
-        self.loses = channel.loses
-        self.lost: list[Tensor | None] = [None] * len(edges)
-        # to make a generator for each edge takes longer than what it draws
-        for i, name in enumerate(edges if channel.draws_delays else edges[:1]):
-            delays = channel.delays(self.draw("delay", name), count)
-            self.delays[i] = checked_delays(channel, name, delays, count)
-        if not channel.draws_delays and edges:
-            self.delays[:] = self.delays[0]
-        for i, name in enumerate(edges if channel.loses else ()):
-            lost = channel.lost(self.draw("lost", name), (count, worlds))
-            lost = checked_losses(channel, name, lost, (count, worlds))
-            self.lost[i] = None if lost is None else torch.from_numpy(lost).to(self.world.device)
+        self.charged = torch.zeros(len(world.agents), world.num_worlds, device=world.device)
 
     def _schedule(self) -> dict[str, Sequence[int]]:
         """Tick times by agent, in this episode."""

@@ -23,6 +23,7 @@ from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.agent import Agent, AgentSpec
 from dnicomm.sim.encoding import MessageEncoder
+from dnicomm.sim.memory import MemoryNeed
 from dnicomm.sim.metrics import AgentMeter, ChannelMeter
 from dnicomm.sim.random import torch_seed
 from dnicomm.sim.topology import Edge, edge_name
@@ -167,28 +168,42 @@ def build_populations(
     encoder: Callable[[int], MessageEncoder] | None,
     share_parameters: bool,
     seed: int,
+    need: MemoryNeed,
+    worlds: int,
 ) -> list[AgentPopulation]:
     """Make the agents of ``world`` and group them.
 
     Args:
         encoder: builds what encodes the messages of so many members; None: they go as they are.
         share_parameters: whether the members of a population are one network.
+        need: what they need in memory is added to it, before it is taken.
+        worlds: side by side, at most.
 
     Raises:
-        UserError: if an agent can't be built for its spaces.
+        UserError: if an agent can't be built for its spaces, or there is too little memory.
     """
-    indegree = {name: sum(receiver == name for _, receiver in edges) for name in world.agents}
+    incoming: dict[str, list[Edge]] = {name: [] for name in world.agents}
+    for edge in edges:
+        incoming[edge[1]].append(edge)
     groups: dict[Hashable, list[str]] = {}
     for name in world.agents:
         spaces, own = world.spaces(name), settings[name]
-        receives = indegree[name] > 0
+        receives = bool(incoming[name])
         ends = world.window_ends(name) if own.window is None else None
         preference = None if ends is None else tuple(ends)
         key = (spaces, receives, own.key, own.optimizer, own.window, preference)
         groups.setdefault(key, []).append(name)
     populations = [
         _population(
-            world, names, settings[names[0]], edges, indegree, message_size, share_parameters, seed
+            world,
+            names,
+            settings[names[0]],
+            incoming,
+            message_size,
+            share_parameters,
+            seed,
+            need,
+            worlds,
         )
         for names in groups.values()
     ]
@@ -197,7 +212,8 @@ def build_populations(
         if encoder is not None:
             population.encoder = encoder(members)
         if utility is not None and population.spec.num_inputs:
-            _add_interface(population, world, utility, _sender_size(population, populations), seed)
+            sender_size = _sender_size(population, populations)
+            _add_interface(population, world, utility, sender_size, seed, need)
         slots = len(population.inputs)
         population.share_read = torch.ones(slots, device=world.device)
         population.ticks = torch.zeros(members, dtype=torch.int64, device=world.device)
@@ -211,11 +227,12 @@ def _population(
     world: World,
     names: list[str],
     own: AgentSettings,
-    edges: Sequence[Edge],
-    indegree: Mapping[str, int],
+    incoming: Mapping[str, list[Edge]],
     message_size: int,
     shared: bool,
     seed: int,
+    need: MemoryNeed,
+    worlds: int,
 ) -> AgentPopulation:
     spaces = world.spaces(names[0])
     spec = AgentSpec(
@@ -223,7 +240,7 @@ def _population(
         action_size=spaces.action_size,
         discrete=spaces.discrete,
         message_size=message_size,
-        num_inputs=max(indegree[name] for name in names),
+        num_inputs=max(len(incoming[name]) for name in names),
     )
     members = []
     for name in names[:1] if shared else names:
@@ -240,6 +257,8 @@ def _population(
                 f"agent {name}: epochs is {epochs}; it must be 1 or more, a whole number"
             )
         members.append(agent)
+        if len(members) == 1:
+            _require_memory(need, agent, 1 if shared else len(names), worlds, own.window or 1)
     state = pytree.tree_leaves(members[0].initial_state(1))
     if any(leaf.requires_grad for leaf in state):
         raise UserError(
@@ -247,11 +266,12 @@ def _population(
         )
     inputs: list[Edge | None] = []
     for name in names:
-        incoming: list[Edge | None] = [edge for edge in edges if edge[1] == name]
-        inputs += incoming + [None] * (spec.num_inputs - len(incoming))
+        own_edges: list[Edge | None] = [*incoming[name]]
+        inputs += own_edges + [None] * (spec.num_inputs - len(own_edges))
+    place = {name: i for i, name in enumerate(world.agents)}
     return AgentPopulation(
         names=names,
-        indices=np.array([world.agents.index(name) for name in names], dtype=np.int64),
+        indices=np.array([place[name] for name in names], dtype=np.int64),
         spec=spec,
         agents=Population(members, own.optimizer).to(world.device),
         window=own.window,
@@ -261,14 +281,23 @@ def _population(
     )
 
 
+def _require_memory(need: MemoryNeed, agent: Agent, members: int, worlds: int, window: int) -> None:
+    spec = agent.spec
+    parameters = sum(parameter.numel() for parameter in agent.parameters())
+    state = sum(leaf.numel() for leaf in pytree.tree_leaves(agent.initial_state(1)))
+    messages = spec.num_inputs * spec.message_size
+    need.add_agents(members, parameters, worlds * messages, worlds * state, window)
+
+
 def _wire(populations: list[AgentPopulation], edges: Sequence[Edge]) -> None:
     number = {edge: i for i, edge in enumerate(edges)}
     for sender in populations:
+        place = {name: row for row, name in enumerate(sender.names)}
         for r, receiver in enumerate(populations):
             found = [
-                (sender.names.index(edge[0]), slot, number[edge])
+                (place[edge[0]], slot, number[edge])
                 for slot, edge in enumerate(receiver.inputs)
-                if edge is not None and edge[0] in sender.names
+                if edge is not None and edge[0] in place
             ]
             if found:
                 rows, slots, channels = np.array(sorted(found), dtype=np.int64).T
@@ -277,7 +306,8 @@ def _wire(populations: list[AgentPopulation], edges: Sequence[Edge]) -> None:
 
 def _sender_size(receiver: AgentPopulation, populations: Sequence[AgentPopulation]) -> int | None:
     """Numbers in the state of those who send to a population; None: it differs among them."""
-    sizes = {p.state_size for p in populations for e in receiver.inputs if e and e[0] in p.names}
+    senders = {edge[0] for edge in receiver.inputs if edge is not None}
+    sizes = {p.state_size for p in populations if not senders.isdisjoint(p.names)}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -287,6 +317,7 @@ def _add_interface(
     settings: UtilitySettings,
     sender_size: int | None,
     seed: int,
+    need: MemoryNeed,
 ) -> None:
     fields = list(world.default_context if settings.context is None else settings.context)
     takes_label = "num_classes" in inspect.signature(settings.factory).parameters
@@ -320,6 +351,9 @@ def _add_interface(
                 message_size=population.spec.message_size, context_size=context_size, **extra
             )
         models.append(model)
+        if len(models) == 1:
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            need.add_utilities(len(population.inputs), parameters)
     if any(getattr(model, "needs_outcome", False) for model in models):
         raise UserError(
             f"utility: {type(models[0]).__name__} foresees what a net will say in each step, and "

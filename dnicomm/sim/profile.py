@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import torch
 
@@ -57,3 +59,42 @@ class StageTimer:
         total = sum(self.seconds.values()) + self.other
         parts = {**self.seconds, "other": self.other}
         return {name: value / total if total else 0.0 for name, value in parts.items()}
+
+
+class Profile:
+    """Where the time of a run's training goes; its second episode is traced instead of timed.
+
+    The first one, in which libraries load and memory is asked for, counts only in a run of no more
+    than two.
+
+    Args:
+        trace: where the trace of every operation goes, for chrome://tracing or Perfetto.
+    """
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+        self.timer = StageTimer()
+        self._played = 0
+
+    @contextmanager
+    def episode(self) -> Iterator[None]:
+        """Within, an episode is played."""
+        self._played += 1
+        if self._played == 2:
+            with torch.profiler.profile() as traced, StageTimer().watch():
+                yield
+            traced.export_chrome_trace(str(self.trace))
+            return
+        if self._played == 3:
+            self.timer = StageTimer()
+        with self.timer.watch():
+            yield
+
+    def figures(self) -> dict[str, Any]:
+        """Seconds, share and number of calls of each stage, ready for JSON."""
+        timer, shares = self.timer, self.timer.shares()
+        seconds = {**timer.seconds, "other": timer.other}
+        return {
+            name: {"seconds": seconds[name], "share": shares[name], "calls": timer.calls.get(name)}
+            for name in shares
+        }

@@ -29,5 +29,9 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
 def torch_seed(seed: int, *key: str | int) -> Iterator[None]:
     """Torch's own generator seeded for one purpose, and put back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key_of(seed, *key) % 2**63)
+        number = key_of(seed, *key) % 2**63
+        if torch.cuda.is_available():
+            torch.manual_seed(number)
+        else:  # the same, without a record of who asked for the sake of a GPU that isn't there
+            torch.default_generator.manual_seed(number)
         yield

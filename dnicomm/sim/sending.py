@@ -181,7 +181,7 @@ def _distort(engine: Engine, time: int, channels: Index, value: Tensor) -> Tenso
 
 
 def _lost(engine: Engine, time: int, channels: Index) -> Tensor | None:
-    if not engine.loses:
+    if not engine.channel.loses:
         return None
     lost = [engine.lost[c] for c in channels]
     if all(part is None for part in lost):

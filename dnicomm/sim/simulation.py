@@ -28,8 +28,10 @@ from dnicomm.sim.credit import Discount
 from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.feedback import feedback_of
+from dnicomm.sim.memory import MemoryNeed, free_memory
 from dnicomm.sim.normalise import MessageNormalizer
 from dnicomm.sim.population import AgentSettings, UtilitySettings, build_populations
+from dnicomm.sim.profile import Profile
 from dnicomm.sim.random import generator
 from dnicomm.sim.recording import Recorder
 from dnicomm.sim.records import AgentFactory, Evaluation, Override, Progress, Result
@@ -116,6 +118,8 @@ class Simulation:
         natural: Topology = Complete() if self.world.edges is None else EdgeList(self.world.edges)
         self.edges = check_edges((self.topology or natural).edges(own), own)
         self._check_cost()
+        worlds = self.evaluation.num_worlds or self.env.eval_worlds or self.num_worlds
+        on_host = self.device.type == "cpu"
         self.world.reset(0, generator(0, "scratch"))  # some tell more once they began
         self.populations = build_populations(
             self.world,
@@ -126,6 +130,8 @@ class Simulation:
             self._encoder(),
             self.share_parameters,
             self.seed,
+            MemoryNeed(free_memory() if on_host else None),
+            max(worlds, self.num_worlds),
         )
         clocks = self._clocks()
         self.engine = Engine(
@@ -133,7 +139,6 @@ class Simulation:
             gradient_scale=self.gradient_scale, discount=Discount(self.gamma, self.gae_lambda),
             exact_window=self.exact_window, message_cost=self._message_cost(), seed=self.seed,
         )  # fmt: skip
-        worlds = self.evaluation.num_worlds or self.env.eval_worlds or self.num_worlds
         tests = self.env.make(worlds, "test", self.device)
         self.calibrator = Engine(
             self.world, self.populations, self.edges, clocks, self.channel, feedback,
@@ -221,6 +226,7 @@ class Simulation:
         steps: int,
         folder: RunFolder | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        profile: Profile | None = None,
     ) -> Result:
         """Train until world time ``steps``, evaluating on the way and at the end.
 
@@ -228,6 +234,7 @@ class Simulation:
             steps: world time at which to stop; a simulation that was run before goes on.
             folder: where metrics, checkpoints and the summary go; None: nowhere.
             on_progress: called after each episode.
+            profile: is told of each episode.
 
         Raises:
             UserError: if the environment, an agent or a plug-in does something it must not.
@@ -239,7 +246,10 @@ class Simulation:
             due = (self.time // every + 1) * every
             self.engine.progress = self.time / steps
             looked_at = folder is not None and recorder.wanted(self.time, every, steps)
-            with recorder.recording(self.time) if looked_at else nullcontext():
+            with (
+                recorder.recording(self.time) if looked_at else nullcontext(),
+                nullcontext() if profile is None else profile.episode(),
+            ):
                 self.time += self.engine.play(self.episode, steps - self.time)
             self.episode += 1
             record = None

@@ -108,11 +108,11 @@ def check_edges(edges: Sequence[Edge], agents: Sequence[str]) -> list[Edge]:
     Raises:
         UserError: if an edge names an agent that is not there, leads to itself, or comes twice.
     """
-    seen = set()
+    seen, there = set(), set(agents)
     for sender, receiver in edges:
         shown = f"topology: edge {sender} -> {receiver}"
         for end in (sender, receiver):
-            if end not in agents:
+            if end not in there:
                 raise UserError(f"{shown}: there is no agent {end!r}.{nearest(end, agents)}")
         if sender == receiver:
             raise UserError(f"{shown}: an agent has its state to remember by, no channel to itself")

@@ -204,6 +204,16 @@ def test_the_default(made):
     assert [len(population.names) for population in simulation.populations] == [1, 2, 1]
 
 
+def test_the_consensus_recipe_has_one_population_of_small_agents(made):
+    simulation = made("recipe=consensus", "env.num_agents=8")
+    (population,) = simulation.populations
+    assert (len(population.names), population.spec.message_size) == (8, 1)
+    assert (population.encoder, population.state_size) == (None, 32)
+    assert simulation.engine.clocks["agent_7"] == PoissonClock(0.5)
+    assert simulation.optimizer == Adam(2e-3, decay=True)
+    assert population.context == ("mean",)
+
+
 def test_no_more_threads_than_the_machine_has(configure):
     assert check_keys(configure("threads=1"))["threads"] == 1
     assert check_keys(configure("threads=100000"))["threads"] == os.cpu_count()

@@ -6,7 +6,7 @@ import struct
 import pytest
 import yaml
 
-from dnicomm.commands.loggers import numbers
+from dnicomm.commands.loggers import installed, numbers
 from dnicomm.runs import RunFolder
 
 SMALL = (
@@ -141,6 +141,14 @@ def test_a_package_that_is_not_there(cli, monkeypatch, name):
     assert called.code == 2
     assert called.err == f"dnicomm: logger={name}: {INSTALL.format(name)}"
     assert cli.files() == set()
+
+
+def test_a_folder_that_a_logger_has_left_is_no_package(cli, monkeypatch):
+    cli.write("wandb_of_mine/offline-run/files", "")
+    monkeypatch.syspath_prepend(str(cli.folder))
+    assert not installed("wandb_of_mine")
+    assert installed("tensorboard")
+    assert not installed("there_is_no_such_package")
 
 
 @pytest.mark.parametrize("command", [("run",), ("bench", "toy")])

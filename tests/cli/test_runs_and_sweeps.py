@@ -116,7 +116,7 @@ def test_a_sweep(cli):
     for name, rate, feedback in zip(names, (0.5, 0.5, 1, 1), ("none", "exact") * 2, strict=True):
         (row,) = [line for line in table if line.startswith(name)]
         assert row.split()[1:3] == [str(rate), feedback]
-    assert called.out.rstrip().endswith("sweep")
+    assert called.out.endswith("\nsweep\ncurves side by side: dnicomm compare sweep\n")
     refused = cli("resume", "sweep")
     assert refused.code == 2
     assert "sweep is a sweep; name one of its runs: 0-relay-none-0" in refused.err

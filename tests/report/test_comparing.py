@@ -33,7 +33,7 @@ def test_settings_are_runs_that_differ_by_their_seed_alone_and_the_best_comes_fi
     found = compare([sweep])
     assert (found.metric, found.lower_is_better, found.columns) == ("accuracy", False, ["feedback"])
     assert [(s.label, s.seeds()) for s in found.settings] == [
-        ("feedback=exact", [0]), ("feedback=synthetic", [0, 1, 2]), ("feedback=none", [0, 1, 2]),
+        ("exact", [0]), ("synthetic", [0, 1, 2]), ("feedback=none", [0, 1, 2]),
     ]  # fmt: skip
     for setting in found.settings:
         reached = setting.spread("accuracy")
@@ -62,12 +62,13 @@ def test_another_metric_and_one_that_there_is_not(sweep):
         compare([sweep], "accurcy")
 
 
-@pytest.mark.parametrize("values", [[1.0, 2.0], [0.3, 0.5, 0.4, 0.9]])
+@pytest.mark.parametrize("values", [[1.0, 2.0, 2.5], [0.3, 0.5, 0.4, 0.9]])
 def test_the_interval_is_students(values):
     low, high = spread(values).interval()
     mean, error = statistics.mean(values), stats.sem(values)
     assert (low, high) == pytest.approx(stats.t.interval(0.95, len(values) - 1, mean, error))
     assert spread([3.0]).interval() is None
+    assert spread([3.0, 4.0]).interval() is None  # too few to say
     assert spread([None, 2.0, None]).count == 1
     assert spread([]) is None
 
@@ -124,7 +125,7 @@ def test_options_of_a_group_stand_for_its_keys(make_run, tmp_path):
     found = compare([tmp_path])
     assert found.columns == ["clock", "clock.rate"]
     assert {s.label for s in found.settings} == {
-        "clock=bursty", "clock=poisson clock.rate=0.1", "clock=poisson clock.rate=0.9",
+        "bursty", "poisson rate=0.1", "poisson rate=0.9",
     }  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown(sweep, make_run, tmp_
         ("begun", "no evaluation"),
     ):
         assert re.search(f"{name}.*{why}", said), name
-    local = next(s for s in found.settings if s.label == "feedback=local")
+    local = next(s for s in found.settings if s.label == "local")
     assert shown(local.spread("accuracy")) == "0.900 (1)"
     page = comparison_page(found, "a sweep", tmp_path)
     assert "newer dnicomm" in page

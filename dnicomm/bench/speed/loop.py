@@ -28,6 +28,7 @@ class _Slot:
     gradient: Tensor  # [B, D] found so far
     there: bool = False
     arriving: Tensor | None = None
+    over: tuple[Tensor, Tensor] | None = None  # the message that lay there, and its gradient
 
 
 @dataclass
@@ -81,17 +82,27 @@ class Loop:
         for number in due:
             self._tick(self.members[number], self.numbers[number])
         self.ticks += len(due)
+        for member in self.members:
+            for slot in member.slots:
+                self._fit(slot)
 
     def _deliver(self, slot: _Slot) -> None:
         if slot.arriving is None:
             return
-        if slot.there:  # its life is over: the model learns from what was found
-            slot.optimizer.zero_grad()
-            error = slot.model(slot.message) - slot.gradient
-            error.square().sum(1).mean().backward()
-            slot.optimizer.step()
+        if slot.there:
+            slot.over = slot.message, slot.gradient
         slot.message, slot.arriving, slot.there = slot.arriving, None, True
         slot.gradient = torch.zeros_like(slot.message)
+
+    def _fit(self, slot: _Slot) -> None:
+        """The model learns from what was found of a message whose life is over."""
+        if slot.over is None:
+            return
+        message, gradient = slot.over
+        slot.over = None
+        slot.optimizer.zero_grad()
+        (slot.model(message) - gradient).square().sum(1).mean().backward()
+        slot.optimizer.step()
 
     def _tick(self, member: _Member, seen: Tensor) -> None:
         worlds = len(seen)

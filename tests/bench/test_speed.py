@@ -1,0 +1,119 @@
+"""``dnicomm bench speed``: what it writes, never how fast anything was."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from dnicomm.bench.speed.crowd import Crowd
+from dnicomm.bench.speed.loop import Loop
+from dnicomm.bench.speed.measuring import Rates, Spread, in_turns, ratio
+from dnicomm.bench.speed.scaling import Curve
+from dnicomm.bench.speed.step import Boundary, Layers
+from dnicomm.cli import main
+
+
+def test_smoke_writes_every_table(tmp_path, capsys):
+    folder = tmp_path / "speed"
+    assert main(["bench", "speed", "budget=smoke", "--folder", str(folder)]) == 0
+    found = json.loads((folder / "speed.json").read_text())
+    names = [row["name"] for row in found["steps"]]
+    assert names[0] == "backpropagation"
+    assert len(set(names)) == len(names) == 8
+    for row in found["steps"]:
+        assert row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]
+        assert row["macs_floor"] >= 1
+        assert row["milliseconds"] > 0
+    assert [row["agents"] for row in found["agents"]] == [1, 6]
+    for row in found["agents"]:
+        assert sum(row["shares"].values()) == pytest.approx(1)
+        assert 0 < row["outside"] < 1
+        assert min(row["ours"]["median"], row["loop"]["median"], row["floor"]) > 0
+    assert [curve["name"] for curve in found["curves"]] == [
+        "agents", "tick rate", "T of the counting system",
+    ]  # fmt: skip
+    assert all(math.isfinite(curve["exponent"]) for curve in found["curves"])
+    page, picture = (folder / "speed.md").read_text(), (folder / "curves.svg").read_text()
+    out = capsys.readouterr().out
+    for title in ("One step beside backpropagation", "Many agents", "Where the time goes", "Cost"):
+        assert title in page
+        assert title in out
+    assert picture.count("<polyline") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["budget=paper"], "budget=paper: must be smoke or cpu"),
+        (["parts=steps"], "parts=steps: must be step or agents or curves"),
+        (["bugdet=smoke"], "bugdet: there is no such key. Did you mean 'budget'?"),
+    ],
+)
+def test_what_is_wrong_is_said(words, complaint, capsys):
+    assert main(["bench", "speed", *words]) == 2
+    assert complaint.split(".")[0] in capsys.readouterr().err
+
+
+def test_floors_in_multiply_accumulates():
+    """By hand: 784-256-256-256-256-10, an interface after every hidden layer."""
+    layers = Layers()
+    base = layers.work().macs
+    per_example = 3 * (784 * 256 + 3 * 256 * 256 + 256 * 10) - 784 * 256
+    assert base == 256 * per_example
+    ratios = [
+        (base + layers.added(sizes, inward).macs) / base
+        for sizes, inward in (([256, 256], False), ([266, 256], False), ([256, 256, 256], False))
+    ]
+    assert [round(r, 2) for r in ratios] == [1.52, 1.55, 2.31]
+    window = Boundary(inputs=1, width=1, length=2, batch=1)
+    assert window.work().macs == 2 * 2 * 8 + 4  # two steps, one of which begins in a state
+    assert window.added().macs == 4 + 2 * 4
+
+
+@pytest.mark.parametrize(("agents", "degree"), [(1, 4), (5, 4), (12, 4), (50, 6)])
+def test_the_graph_is_regular(agents, degree):
+    edges = Crowd(num_agents=agents, degree=degree).edges()
+    assert len(set(edges)) == len(edges)
+    into = [sum(b == n for _, b in edges) for n in range(agents)]
+    out = [sum(a == n for a, _ in edges) for n in range(agents)]
+    assert into == out == [min(degree, agents - 1)] * agents
+    assert {(b, a) for a, b in edges} == set(edges)
+
+
+def test_the_loop_does_what_the_simulator_does():
+    """Everybody ticks at every time, from the same parameters: the same parameters after."""
+    crowd = Crowd(num_agents=4, degree=2, num_worlds=3, width=5, message_size=4, rate=1.0,
+                  horizon=6)  # fmt: skip
+    simulation, loop = crowd.simulation(), Loop(crowd)
+    (population,) = simulation.populations
+    for row, member in enumerate(loop.members):
+        member.agent.load_state_dict(population.agents.module(row).state_dict())
+    engine = simulation.engine
+    engine._begin(0, None)
+    loop.numbers, loop.label = simulation.world.numbers, simulation.world.label
+    with torch.enable_grad():
+        engine.play(0)
+    for _ in range(crowd.horizon):
+        loop.step()
+    for row, member in enumerate(loop.members):
+        own = population.agents.module(row).state_dict()
+        for name, value in member.agent.state_dict().items():
+            # the first synthetic gradients are next to zero, and Adam makes steps of their rounding
+            if name.startswith("message"):
+                continue
+            torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_turns_and_exponents():
+    calls = []
+    steps = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    times = in_turns(steps, rounds=2, calls=3)
+    assert "".join(calls) == "aaaabbbb" * 2
+    assert [len(of) for of in times.values()] == [2, 2]
+    assert ratio([2.0, 6.0, 12.0], [1.0, 2.0, 3.0]) == Spread(3, 2.5, 3.5)
+    square = Curve("x", "y", [(x, 5 * x * x) for x in (1, 2, 4, 8)])
+    assert square.exponent == pytest.approx(2)
+    rates = Rates(10.0, {100: 4.0, 10_000: 2.0})
+    assert rates.bandwidth(150) == 4
+    assert rates.seconds(20, 8, 1e6) == pytest.approx(2 + 4)
