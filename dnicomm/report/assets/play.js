@@ -170,7 +170,9 @@ dnicomm.draw.play = (figure, spec) => {
         `${name(m.to)}'s utility model answers ${name(m.from)} at once: synthetic gradient of norm ${say(m.injected)}`), "answers at once");
       list("true", now.settled.filter(m => m.reads > 0).map(m =>
         `the true gradient of ${name(m.from)}'s message of time ${m.sent} is known: norm ${say(m.target)}${m.cosine === null ? "" : `, cosine ${say(m.cosine)} with the synthetic one`}`), "true gradients");
-      if (now.updates.length) lines.push(["soft", `updated: ${now.updates.slice(0, 12).map(u => name(u.agent)).join(", ")}${now.updates.length > 12 ? ` and ${now.updates.length - 12} more` : ""}`]);
+      list("orange", now.rewards.map(reward => `${name(reward.agent)} gets a reward of ${say(reward.value)}`), "rewards");
+      const steps = update => update.steps > 1 ? ` (${update.steps} steps)` : "";
+      if (now.updates.length) lines.push(["soft", `updated: ${now.updates.slice(0, 12).map(u => name(u.agent) + steps(u)).join(", ")}${now.updates.length > 12 ? ` and ${now.updates.length - 12} more` : ""}`]);
     }
     if (!lines.length) lines.push(["soft", "nothing happens"]);
     said.replaceChildren(...lines.map(([shade, text]) => {
