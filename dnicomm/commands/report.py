@@ -1,4 +1,4 @@
-"""``dnicomm report``: the page of a run, written anew."""
+"""``dnicomm report``: the pages of runs, written anew."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dnicomm.commands.arguments import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the report of the run that the arguments name; the exit code.
+    """Write the reports of the runs that the arguments name; the exit code.
 
     Raises:
         UserError: if there is nothing of a run there.
     """
-    parser = Parser("dnicomm report", description="Write report.html of a run.")
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    parser = Parser("dnicomm report", description="Write report.html and trace.json of runs.")
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folders of runs")
     given = parser.parse_args(arguments)
 
     from dnicomm.report import write_report
 
-    print(write_report(given.run))
+    for run in given.runs:
+        print(write_report(run))
     return 0

@@ -105,6 +105,7 @@ def _embedded(recording: Recording) -> dict[str, Any]:
         "ticks": _columns(recording.columns, "tick"),
         "messages": _columns(recording.columns, "message"),
         "updates": _columns(recording.columns, "update"),
+        "rewards": _columns(recording.columns, "reward"),
     }
 
 

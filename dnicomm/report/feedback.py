@@ -28,6 +28,7 @@ COLUMNS = {
     "settled": "messages",
 }
 MOST_WARNINGS = 12
+MOST_ROWS = 300  # of the table
 
 
 def add_feedback(page: Page, view: RunView) -> None:
@@ -166,16 +167,21 @@ def _injected(view: RunView) -> tuple[float, str]:
 
 
 def _table(view: RunView, channels: Mapping[str, Any]) -> Html:
-    rows, lost = [], _lost(view)
+    rows: list[list[Any]] = []
+    lost = _lost(view)
     for name, of in channels.items():
         if not isinstance(of, dict):
             continue
         read = number(of.get("share_read"))
         figures = {**of, "unread": None if read is None else 1 - read, "lost": lost.get(name)}
         rows.append([name, *(number(figures.get(key)) for key in COLUMNS)])
+    caption = "Since the evaluation before the last; losses of all that was recorded"
+    if len(rows) > MOST_ROWS:
+        caption += f"; the {MOST_ROWS} of {len(rows):,} channels with the largest error"
+        at = 1 + list(COLUMNS).index("relative_error")
+        rows = sorted(rows, key=lambda row: row[at] or 0.0, reverse=True)[:MOST_ROWS]
     there = [0, *(i for i in range(1, len(COLUMNS) + 1) if any(r[i] is not None for r in rows))]
     titles = ["channel", *COLUMNS.values()]
-    caption = "Since the evaluation before the last; losses of all that was recorded"
     return table([titles[i] for i in there], [[row[i] for i in there] for row in rows], caption)
 
 

@@ -23,7 +23,8 @@ COLUMNS = {
         "channel", "sent", "arrival", "lost", "first_read", "reads", "settled",
         "synthetic", "injected", "target", "cosine", "error",
     ),
-    "update": ("time", "agent"),
+    "update": ("time", "agent", "steps"),
+    "reward": ("time", "agent", "value"),
 }  # fmt: skip
 
 
@@ -120,6 +121,10 @@ def read_run(path: Path, episodes: bool = True) -> RunView:
     view.state = "ended" if view.summary else "running" if is_being_written(path) else "stopped"
     if not view.metrics:
         view.missing.append("There is no evaluation yet, so there is nothing to draw curves from.")
+    elif episodes and not view.recordings and part(view.last, "agents"):
+        view.missing.append(
+            "No episode was recorded, so there is neither a play-by-play nor a timeline."
+        )
     if view.state == "running":
         view.missing.append("The run is still going on: this is how far it has come.")
     elif view.state == "stopped":
@@ -293,7 +298,8 @@ def _is_sound(recording: Recording) -> bool:
         own = [columns.get(f"{kind}.{name}") for name in names_]
         if any(c is None or c.shape != (len(own[0]),) for c in own):  # type: ignore[arg-type]
             return False
-    bounds = {"tick.agent": agents, "update.agent": agents, "message.channel": edges}
+    bounds = {f"{kind}.agent": agents for kind in ("tick", "update", "reward")}
+    bounds["message.channel"] = edges
     return all(not len(columns[name]) or 0 <= columns[name].min() <= columns[name].max() < len(of)
                for name, of in bounds.items())  # fmt: skip
 

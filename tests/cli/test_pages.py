@@ -60,6 +60,7 @@ def test_an_experiment_leaves_a_page(toy):
     assert not (toy.folder / "run" / "trace.json").exists()
 
 
+@pytest.mark.slow
 def test_an_experiment_in_the_simulator_is_recorded(cli):
     assert cli("bench", "two_networks", "budget=smoke", "hydra.run.dir=run").code == 0
     recordings, damage = RunFolder.open(cli.folder / "run").recordings()

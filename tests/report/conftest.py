@@ -38,12 +38,12 @@ def recording(agents, length=20, began=0, seed=0):
         "message.lost": lost, "message.first_read": np.where(read, arrival, -1),
         "message.reads": reads, "message.settled": np.minimum(arrival + 2, length - 1),
         "update.time": time, "update.agent": agent, "update.steps": np.ones_like(time),
-        "reward.time": time[:0], "reward.agent": time[:0],
+        "reward.time": time[:2], "reward.agent": agent[:2],
     }  # fmt: skip
     columns = {name: values.astype(np.int32) for name, values in columns.items()}
     numbers = {
         "message.synthetic": norms[0], "message.injected": norms[0],
-        "message.target": np.where(read, norms[1], 0), "reward.value": np.zeros(0),
+        "message.target": np.where(read, norms[1], 0), "reward.value": np.array([0.5, -1]),
         "message.cosine": np.where(read, 2 * norms[2] - 1, np.nan),
         "message.error": np.where(read, norms[2], np.nan),
         "vector.value": rng.standard_normal((60, 5)), "vector.label": np.arange(60) % 10,

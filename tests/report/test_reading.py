@@ -95,7 +95,8 @@ def test_a_damaged_recording_is_left_out(make_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("tick.agent", 9), ("message.channel", -1), ("update.agent", 400)]
+    ("column", "value"),
+    [("tick.agent", 9), ("message.channel", -1), ("update.agent", 400), ("reward.agent", 4)],
 )
 def test_a_recording_that_points_elsewhere_is_left_out(
     column, value, make_run, make_recording, tmp_path
@@ -109,6 +110,7 @@ def test_a_recording_that_points_elsewhere_is_left_out(
     view = read_run(path)
     assert view.recordings == []
     assert "1 recording of episodes can't be shown" in missing(path)
+    assert "neither a play-by-play nor a timeline" in missing(path)
 
 
 def test_runs_of_the_same_sweep_stand_beside_each_other(make_run, tmp_path):

@@ -121,6 +121,12 @@ def test_of_many_channels_there_are_the_middle_and_the_outermost(make_run, tmp_p
     assert page.count('"name":"agent_') <= 4 * 10
 
 
+def test_of_very_many_channels_the_table_has_the_worst(make_run, tmp_path):
+    page = write_report(make_run(tmp_path / "run", agents=310, recorded=False)).read_text()
+    assert "the 300 of 309 channels with the largest error" in page
+    assert page.count('<th scope="row">agent_') == 300
+
+
 @pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 100_000])
 def test_curves_are_thinned_and_end_where_they_end(count):
     found = thinned(list(range(count)), [float(i) for i in range(count)])

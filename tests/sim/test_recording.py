@@ -57,17 +57,17 @@ def history(sim, steps, run=None):
 
 
 @pytest.mark.parametrize("feedback", ["synthetic", "none", "exact", "mixed"])
-def test_a_recorded_run_is_the_run(feedback, town, walker, tmp_path):
+def test_a_recorded_run_is_the_run(feedback, town, walker, tmp_path, device):
     """Bit for bit, with everything in it that draws random numbers."""
-    found = []
+    env, found = town(num_agents=3, horizon=10, absent=0.2), []
     for run in (None, folder(tmp_path)):
-        sim = simulation(town(num_agents=3, horizon=10, absent=0.2), walker, feedback=feedback)
-        found.append((history(sim, 40, run), sim.tensors()))
+        sim = simulation(env, walker, feedback=feedback, device=device)
+        found.append((history(sim, EVERY, run), sim.tensors()))
     (records, learnt), (other_records, other_learnt) = found
     assert records == other_records
     assert all(torch.equal(learnt[name], other_learnt[name]) for name in learnt)
     assert run is not None
-    assert len(run.recordings()[0]) == 2
+    assert len(run.recordings()[0]) == 1
 
 
 @pytest.mark.parametrize("utility", [GradientUtility, CriticUtility])
@@ -76,7 +76,7 @@ def test_a_recorded_run_with_rewards_is_the_run(utility, market, walker, tmp_pat
     for run in (None, folder(tmp_path)):
         settings = UtilitySettings(utility, Adam(1e-2))
         sim = simulation(market(births=0.1, absent=0.2, last=6), walker, utility=settings)
-        found.append((history(sim, 40, run), sim.tensors()))
+        found.append((history(sim, EVERY, run), sim.tensors()))
     assert found[0][0] == found[1][0]
     assert all(torch.equal(found[0][1][name], other) for name, other in found[1][1].items())
 
@@ -198,21 +198,27 @@ def test_a_recording_is_bounded(town, walker, monkeypatch):
     assert (columns["message.settled"] >= 0).all()  # though later than the last tick
 
 
+def small(env, agent):
+    return simulation(env, agent, num_worlds=2, evaluation=Evaluation(10, 1, 2))
+
+
 def test_which_episodes_are_recorded(town, walker, tmp_path):
-    """Before the 1st, 2nd, 4th, 8th evaluation and the last one: one, or several short ones."""
-    for name, horizon, starts in (("a", EVERY, [0]), ("b", 6, [0, 6, 12, 18])):
-        sim, run = simulation(town(horizon=horizon), walker), folder(tmp_path / name)
-        sim.run(12 * 24 if horizon == 6 else 11 * EVERY, run)
-        found, damage = run.recordings()
-        assert damage == []
-        if horizon == 6:
-            assert all(r.facts["length"] == 6 * len(r.facts["starts"]) for r in found)
-            assert all(r.facts["began"] + r.facts["length"] == r.time for r in found)
-            assert found[0].facts["starts"] == starts
-        else:
-            assert [r.time for r in found] == [EVERY * n for n in (1, 2, 4, 8, 11)]
-            assert [r.facts["began"] for r in found] == [EVERY * n for n in (0, 1, 3, 7, 10)]
-            assert all(r.facts["starts"] == starts for r in found)
+    """The last one before the 1st, 2nd, 4th, 8th evaluation and the last."""
+    sim, run = small(town(num_agents=2, horizon=10), walker), folder(tmp_path)
+    sim.run(110, run)
+    found, damage = run.recordings()
+    assert damage == []
+    assert [r.time for r in found] == [10, 20, 40, 80, 110]
+    assert [r.facts["began"] for r in found] == [0, 10, 30, 70, 100]
+    assert all(r.facts["starts"] == [0] for r in found)
+
+
+def test_of_short_episodes_several_are_recorded(town, walker, tmp_path):
+    sim, run = small(town(num_agents=2, horizon=3), walker), folder(tmp_path)
+    sim.run(32, run)
+    found, _ = run.recordings()
+    assert [(r.facts["began"], r.time) for r in found] == [(0, 12), (12, 21), (30, 32)]
+    assert [r.facts["starts"] for r in found] == [[0, 3, 6, 9], [0, 3, 6], [0]]
 
 
 def test_short_episodes_are_recorded_in_a_row(town, walker):
@@ -238,19 +244,19 @@ def test_short_episodes_are_recorded_in_a_row(town, walker):
 
 def test_a_resumed_run_goes_on_recording(town, walker, tmp_path):
     whole, part = folder(tmp_path / "a"), folder(tmp_path / "b")
-    env = town(horizon=10)
-    simulation(env, walker).run(80, whole)
-    simulation(env, walker).run(40, part)
+    env = town(num_agents=2, horizon=5)
+    small(env, walker).run(40, whole)
+    small(env, walker).run(20, part)
     checkpoint = part.latest_checkpoint()
     # as a kill between a recording and its checkpoint leaves it
-    (part.path / "recordings" / "000000000080.safetensors").write_bytes(b"torn")
+    (part.path / "recordings" / "000000000040.safetensors").write_bytes(b"torn")
     part.drop_recordings(checkpoint.time)
-    again = simulation(env, walker)
+    again = small(env, walker)
     again.restore(checkpoint.tensors, checkpoint.facts)
-    again.run(80, part)
+    again.run(40, part)
     (found, damage), (other, _) = whole.recordings(), part.recordings()
     assert damage == []
-    assert [r.time for r in found] == [20, 40, 80]
+    assert [r.time for r in found] == [10, 20, 40]
     for one, two in zip(found, other, strict=True):
         assert one.facts == two.facts
         for name, values in one.columns.items():

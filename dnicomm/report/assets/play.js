@@ -11,7 +11,7 @@ dnicomm.draw.play = (figure, spec) => {
   const scrub = make("input", { type: "range", min: 0, step: 0.01, "aria-label": "world time" });
   scrub.style.flex = "1 1 12rem";
   const clock = make("output", { class: "clock" });
-  const said = make("ol", { class: "events", "aria-live": "polite" });
+  const said = make("ol", { class: "events", "aria-live": "polite", tabindex: 0, "aria-label": "what happens now" });
   const controls = make("div", { class: "controls" }, play,
     press("◀ step", "to the time before at which something happens (←)", () => step(-1)),
     press("step ▶", "to the next time at which something happens (→)", () => step(1)),
@@ -49,7 +49,7 @@ dnicomm.draw.play = (figure, spec) => {
     return { places, tall: Math.max(190, Math.min(620, rows * Math.max(70, 90 * wide))), round: false, columns, gap: 1 / Math.max(columns, rows * wide) };
   };
 
-  let plan = null, frame = 0, before = 0, running = false;
+  let plan = null, places = [], reach = 0, frame = 0, before = 0, running = false;
   const draw = () => {
     const episode = stage.episode, now = stage.time, { color } = dnicomm, n = episode.agents.length;
     const { context: c, width, height } = dnicomm.canvas(canvas, plan.tall);
@@ -58,6 +58,9 @@ dnicomm.draw.play = (figure, spec) => {
     const radius = Math.max(4, Math.min(26, room * 0.62)), named = radius >= 9 || n <= 40;
     const side = radius + (named ? 34 : 12), top = radius + (plan.round ? 30 : 12);
     const at = plan.places.map(p => ({ x: (width - across) / 2 + side + p.x * (across - 2 * side), y: top + p.y * (height - 2 * top) }));
+
+    places = at;
+    reach = radius + 3;
 
     const pairs = new Set(episode.edges.map(([a, b]) => a * n + b));
     // a channel as a curve, bent where one goes the other way too
@@ -124,7 +127,7 @@ dnicomm.draw.play = (figure, spec) => {
         }
       } else if (now < (m.ended ? m.done : m.arrival)) dot(along((now - m.sent) / (m.arrival - m.sent)), "message", size);
       if (m.injected > 0 && now - m.sent < PULSE) {  // the receiver's answer, at once
-        const share = 1 - (now - m.sent) / PULSE, p = along(share), ahead = along(Math.min(1, share + 0.12));
+        const share = 1 - (now - m.sent) / PULSE, p = along(share), ahead = along(Math.min(1, share + 26 / d));
         c.strokeStyle = color("synthetic"); c.lineWidth = 2;
         c.beginPath(); c.moveTo(ahead.x + 7 * p.nx, ahead.y + 7 * p.ny); c.lineTo(p.x + 7 * p.nx, p.y + 7 * p.ny); c.stroke();
         dot({ x: p.x + 7 * p.nx, y: p.y + 7 * p.ny }, "synthetic", size * 0.85);
@@ -143,32 +146,40 @@ dnicomm.draw.play = (figure, spec) => {
     if (!running || told !== t0) tell(t0);
   };
 
-  // what happens at a time, in words
+  // what happens at a time, in words; of much of one kind, the first and how many
   let told = -1;
   const tell = time => {
     told = time;
     const episode = stage.episode, name = agent => episode.agents[agent], now = episode.atTime.get(time), { figure: say } = dnicomm;
-    const lines = [];
+    const lines = [], most = episode.agents.length > 8 ? 3 : 9;
+    const list = (shade, of, rest) => {
+      of.slice(0, most).forEach(text => lines.push([shade, text]));
+      if (of.length > most) lines.push([shade, `… and ${of.length - most} more ${rest}`]);
+    };
     if (time > 0 && episode.starts.includes(time)) lines.push(["soft", "a new episode begins"]);
     if (now) {
-      for (const m of now.arrived) lines.push(["message", `a message from ${name(m.from)} arrives at ${name(m.to)}`]);
-      for (const tick of now.ticks) {
+      list("message", now.arrived.map(m => `a message from ${name(m.from)} arrives at ${name(m.to)}`), "messages arrive");
+      list("message", now.ticks.map(tick => {
         const own = now.sent.filter(m => m.from === tick.agent);
         const did = tick.action >= 0 ? `, action ${tick.action}` : "", asked = tick.label >= 0 ? ` (label ${tick.label})` : "";
-        const sends = own.map(m => `${name(m.to)}${m.lost ? " (lost)" : m.ended ? "" : ` (arrives at ${m.arrival})`}`).join(", ");
-        lines.push(["message", `${name(tick.agent)} ticks${did}${asked}${own.length ? ` and sends to ${sends}` : ""}`]);
-        for (const m of own) if (m.injected > 0) lines.push(["synthetic", `${name(m.to)}'s utility model answers ${name(m.from)} at once: synthetic gradient of norm ${say(m.injected)}`]);
-      }
-      for (const m of now.settled) if (m.reads > 0) lines.push(["true", `the true gradient of ${name(m.from)}'s message of time ${m.sent} is known: norm ${say(m.target)}${m.cosine === null ? "" : `, cosine ${say(m.cosine)} with the synthetic one`}`]);
-      if (now.updates.length) lines.push(["soft", `updated: ${now.updates.slice(0, 12).map(u => name(u.agent)).join(", ")}${now.updates.length > 12 ? ` and ${now.updates.length - 12} more` : ""}`]);
+        const sends = own.slice(0, 6).map(m => `${name(m.to)}${m.lost ? " (lost)" : m.ended ? "" : ` (arrives at ${m.arrival})`}`).join(", ");
+        const more = own.length > 6 ? ` and ${own.length - 6} more` : "";
+        return `${name(tick.agent)} ticks${did}${asked}${own.length ? ` and sends to ${sends}${more}` : ""}`;
+      }), "agents tick");
+      list("synthetic", now.sent.filter(m => m.injected > 0).map(m =>
+        `${name(m.to)}'s utility model answers ${name(m.from)} at once: synthetic gradient of norm ${say(m.injected)}`), "answers at once");
+      list("true", now.settled.filter(m => m.reads > 0).map(m =>
+        `the true gradient of ${name(m.from)}'s message of time ${m.sent} is known: norm ${say(m.target)}${m.cosine === null ? "" : `, cosine ${say(m.cosine)} with the synthetic one`}`), "true gradients");
+      list("orange", now.rewards.map(reward => `${name(reward.agent)} gets a reward of ${say(reward.value)}`), "rewards");
+      const steps = update => update.steps > 1 ? ` (${update.steps} steps)` : "";
+      if (now.updates.length) lines.push(["soft", `updated: ${now.updates.slice(0, 12).map(u => name(u.agent) + steps(u)).join(", ")}${now.updates.length > 12 ? ` and ${now.updates.length - 12} more` : ""}`]);
     }
     if (!lines.length) lines.push(["soft", "nothing happens"]);
-    const most = 9;
-    said.replaceChildren(...lines.slice(0, most).map(([shade, text]) => {
+    said.replaceChildren(...lines.map(([shade, text]) => {
       const mark = make("span", { class: "mark" });
       mark.style.background = `var(--${shade})`;
       return make("li", {}, mark, text);
-    }), ...(lines.length > most ? [make("li", {}, `and ${lines.length - most} more`)] : []));
+    }));
   };
 
   const loop = moment => {
@@ -204,6 +215,16 @@ dnicomm.draw.play = (figure, spec) => {
     event.preventDefault();
     act();
   });
+  canvas.addEventListener("pointermove", event => {
+    const box = canvas.getBoundingClientRect(), episode = stage.episode;
+    const agent = places.findIndex(p => Math.hypot(p.x - event.clientX + box.left, p.y - event.clientY + box.top) < reach);
+    if (agent < 0) { dnicomm.hideTip(); return; }
+    const ticked = episode.ticksOf[agent].filter(tick => tick.time <= stage.time);
+    dnicomm.tip(event.clientX, event.clientY, episode.agents[agent], [
+      ["ticks so far", ticked.length], ["last one", ticked.length ? `time ${ticked.at(-1).time}` : "none yet"],
+      ["updates so far", stage.version(episode, agent, stage.time)], ...(ticked.length ? stage.rowsOfTick(ticked.at(-1)) : [])]);
+  });
+  canvas.addEventListener("pointerleave", () => dnicomm.hideTip());
   const faster = way => { speed.selectedIndex = Math.max(0, Math.min(speed.options.length - 1, speed.selectedIndex + way)); };
   scrub.addEventListener("input", () => stage.go(+scrub.value));
   // how many letters all names begin with: they are left out inside of circles

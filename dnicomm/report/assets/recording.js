@@ -25,11 +25,12 @@ dnicomm.stage = (() => {
     });
     const atTime = new Map();
     const at = time => {
-      if (!atTime.has(time)) atTime.set(time, { ticks: [], sent: [], arrived: [], settled: [], updates: [] });
+      if (!atTime.has(time)) atTime.set(time, { ticks: [], sent: [], arrived: [], settled: [], updates: [], rewards: [] });
       return atTime.get(time);
     };
     ticks.forEach(tick => at(tick.time).ticks.push(tick));
     updates.forEach(update => at(update.time).updates.push(update));
+    rows(recording.rewards).forEach(reward => at(reward.time).rewards.push(reward));
     for (const message of messages) {
       at(message.sent).sent.push(message);
       if (!message.ended && !message.lost) at(message.arrival).arrived.push(message);

@@ -20,6 +20,7 @@ dnicomm.draw.timeline = (figure, spec) => {
   const showing = make("div", { class: "controls" }, ...Object.values(on).map(layer => layer.label));
   holder.append(controls, showing, canvas);
 
+  let about = () => true;  // the messages that are asked for
   let view = null, lanes = [], shape = null, under = null, held = null;
   const start = () => {
     const { messages, until } = stage.episode;
@@ -32,6 +33,7 @@ dnicomm.draw.timeline = (figure, spec) => {
     const { agents, edges } = stage.episode;
     const words = filter.value.toLowerCase().split(",").map(word => word.trim()).filter(Boolean);
     const own = new Set(agents.map((_, i) => i).filter(i => !words.length || words.some(word => agents[i].toLowerCase().includes(word))));
+    about = words.length ? m => own.has(m.from) || own.has(m.to) : () => true;
     const shown = new Set(own);
     if (near.checked && words.length) for (const [a, b] of edges) { if (own.has(a)) shown.add(b); if (own.has(b)) shown.add(a); }
     lanes = [...shown].sort((a, b) => a - b);
@@ -97,7 +99,7 @@ dnicomm.draw.timeline = (figure, spec) => {
     c.textBaseline = "alphabetic";
 
     c.beginPath(); c.rect(left + 2, TOP - 6, width - left - 2, height - TOP + 6); c.clip();
-    const seen = episode.messages.filter(m => row.has(m.from) && row.has(m.to)
+    const seen = episode.messages.filter(m => row.has(m.from) && row.has(m.to) && about(m)
       && Math.max(m.arrival, m.done ?? 0) >= view.from && m.sent <= view.to);
     const faded = Math.max(0.25, Math.min(1, 260 / Math.max(1, seen.length)));
     for (const m of seen) paint(c, m, under?.message === m ? 1 : under?.message ? faded * 0.3 : faded, under?.message === m);
@@ -184,7 +186,7 @@ dnicomm.draw.timeline = (figure, spec) => {
     }
     let best = null, reach = 6;
     for (const m of episode.messages) {
-      if (!row.has(m.from) || !row.has(m.to)) continue;
+      if (!row.has(m.from) || !row.has(m.to) || !about(m)) continue;
       const { x0, y0, x1, y1 } = ends(m), dx = x1 - x0, dy = y1 - y0;
       const along = Math.max(0, Math.min(1, ((px - x0) * dx + (py - y0) * dy) / (dx * dx + dy * dy || 1)));
       const away = Math.hypot(px - x0 - along * dx, py - y0 - along * dy);
