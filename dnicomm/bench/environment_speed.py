@@ -7,9 +7,11 @@ process; what counts is the ratio within each round.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Any
@@ -87,12 +89,28 @@ def _row(name: str, env: Env, count: int, rounds: int, seconds: float) -> Enviro
     next(copies)  # to warm up
     for _ in range(3):
         next(batch)
-    rates = [(_rate(batch, seconds, clock), _rate(copies, seconds, clock)) for _ in range(rounds)]
+    with _no_collection():
+        rates = [
+            (_rate(batch, seconds, clock), _rate(copies, seconds, clock)) for _ in range(rounds)
+        ]
     ratios = [one / other for one, other in rates]
     one, other = (statistics.median(own) for own in zip(*rates, strict=True))
     return EnvironmentSpeed(
         name, count, one, other, statistics.median(ratios), min(ratios), max(ratios)
     )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without Python's search for garbage, which takes long among thousands of copies."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _rate(steps: Iterator[int], seconds: float, clock: Callable[[], float]) -> float:

@@ -1,3 +1,4 @@
+import gc
 import itertools
 
 import pytest
@@ -35,3 +36,4 @@ def test_a_row_says_what_was_measured_side_by_side():
     for found in (row, other):
         assert 0 < found.low <= found.ratio <= found.high
         assert found.batched > 0 < found.copies
+    assert gc.isenabled()
