@@ -108,7 +108,7 @@ def test_the_configuration_is_shown_and_nothing_is_run(toy):
 
 
 BAD = {
-    "toi": "toi: there is no such experiment. Did you mean 'toy'? Known: all, table, toy",
+    "toi": "toi: there is no such experiment. Did you mean 'toy'? Known: all, speed, table, toy",
     "seed=1": "name an experiment first: dnicomm bench toy seed=1",
     "toy method=fats": "method=fats: there is no such method. Did you mean 'fast'? Known: fast, s",
     "toy budget=huge": "budget=huge: there is no such budget. Known: cpu, smoke",
