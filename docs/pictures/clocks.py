@@ -1,10 +1,10 @@
-"""What irregularity costs each feedback, as an SVG, from finished runs of `dnicomm bench clocks`.
+"""What tick rates do to each feedback, as an SVG, from finished runs of `dnicomm bench clocks`.
 
     python docs/pictures/clocks.py clocks.svg RUNS_FOLDER
 
-Above: accuracy at the end against tick rate, share of messages lost, delay, and kind of clock; a dot
-is the mean over seeds, its bar reaches from the worst seed to the best. Below: the same agents on
-the way (Poisson clocks of rate 0.25), against world time, updates and seconds.
+First accuracy at the end against tick rate; a dot is the mean over seeds, its bar reaches from the
+worst seed to the best. Then one rate on the way, a line a seed, against world time, updates and
+seconds of one processor.
 """
 
 import sys
@@ -17,128 +17,96 @@ from curves import COLOURS, FAINT, INK, shown, ticks
 
 from dnicomm.runs import RunFolder
 
-METHODS = {"dni": "synthetic", "exact": "exact", "none": "none"}
+METHODS = {"dni": "synthetic feedback", "exact": "exact feedback", "none": "no feedback"}
 COLOUR = dict(zip(METHODS, COLOURS, strict=False))
-WIDTH, HEIGHT, LEFT, TOP, GAP, ROW = 205, 190, 52, 36, 34, 270  # of one panel, in pixels
-LOW, HIGH = 0.3, 1.0  # accuracy
-PLAIN = {"clock": "poisson", "rate": 0.25, "drop": 0.0, "delay": 0}
+WIDTH, HEIGHT, LEFT, TOP = 200, 200, 58, 36  # of one panel, in pixels
+LOW, HIGH = 0.1, 1.0  # accuracy
+RATE = 0.25  # of the runs that are shown on the way
 
-Dots = dict[str, dict[str, list[float]]]  # by method and place on the axis: a value a seed
-
-
-def dots(runs: list[RunFolder], key: str, fixed: list[str]) -> Dots:
-    """Final accuracies by method and ``key``, of the runs that have ``PLAIN`` values of the rest."""
-    found: Dots = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        config, summary = run.config, run.summary()
-        if summary is None or any(config[name] != PLAIN[name] for name in fixed):
-            continue
-        found[config["method"]["name"]][str(config[key])].append(summary["metrics"]["accuracy"])
-    return found
+Curve = list[tuple[float, float]]
 
 
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def height(accuracy: float) -> float:
+    return TOP + HEIGHT * (HIGH - accuracy) / (HIGH - LOW)
 
 
-def height(accuracy: float, top: float) -> float:
-    return top + HEIGHT * (HIGH - accuracy) / (HIGH - LOW)
-
-
-def frame(left: float, top: float, title: str) -> list[str]:
+def frame(left: float, title: str) -> list[str]:
     """The accuracy axis of a panel."""
-    out = [f'<text x="{left}" y="{top - 12}" font-weight="600">{title}</text>']
+    out = [f'<text x="{left}" y="{TOP - 12}" font-weight="600">{title}</text>']
     for y in ticks(LOW, HIGH):
-        at = height(y, top)
-        out.append(f'<path d="M{left} {at:.1f}h{WIDTH}" stroke="{FAINT}"/>')
-        out.append(f'<text x="{left - 6}" y="{at + 4:.1f}" text-anchor="end">{y:g}</text>')
+        out.append(f'<path d="M{left} {height(y):.1f}h{WIDTH}" stroke="{FAINT}"/>')
+        out.append(f'<text x="{left - 6}" y="{height(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
     return out
 
 
-def end_panel(found: Dots, left: float, top: float, title: str, order: list[str]) -> list[str]:
-    """Accuracies at the end, one place on the axis for each of ``order``."""
-    out = frame(left, top, title)
-    for i, name in enumerate(order):
-        x = left + WIDTH * (i + 0.5) / len(order)
-        out.append(f'<text x="{x:.1f}" y="{top + HEIGHT + 16}" text-anchor="middle">{name}</text>')
-        for j, (method, values) in enumerate((m, found[m].get(name, [])) for m in METHODS):
-            if not values:
-                continue
-            at, colour = x + 9 * (j - 1), COLOUR[method]
-            low, high = height(min(values), top), height(max(values), top)
+def label(x: float, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{TOP + HEIGHT + 16}" text-anchor="middle">{text}</text>'
+
+
+def rates_panel(runs: list[RunFolder], left: float) -> list[str]:
+    """Accuracies at the end by tick rate."""
+    found: dict[float, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        reached = run.metrics()[-1]["metrics"]["accuracy"]
+        found[run.config["rate"]][run.config["method"]["name"]].append(reached)
+    out = frame(left, "accuracy at the end, by tick rate")
+    for i, rate in enumerate(sorted(found)):
+        x = left + WIDTH * (i + 0.5) / len(found)
+        out.append(label(x, f"{rate:g}"))
+        for j, method in enumerate(METHODS):
+            values, at, colour = found[rate][method], x + 10 * (j - 1), COLOUR[method]
+            low, high = height(min(values)), height(max(values))
+            middle = height(sum(values) / len(values))
             out.append(f'<path d="M{at:.1f} {low:.1f}V{high:.1f}" stroke="{colour}"/>')
-            middle = height(mean(values), top)
             out.append(f'<circle cx="{at:.1f}" cy="{middle:.1f}" r="4" fill="{colour}"/>')
     return out
 
 
-def way_panel(
-    curves: dict[str, list[list[tuple[float, float]]]], left: float, top: float, title: str
-) -> list[str]:
-    """A thin line a seed."""
-    out = frame(left, top, title)
-    right = max(x for seeds in curves.values() for curve in seeds for x, _ in curve)
-    for x in ticks(0, right):
-        at = left + WIDTH * x / right
+def way_panel(curves: list[tuple[str, Curve]], left: float, title: str) -> list[str]:
+    """Accuracies on the way."""
+    out, right = frame(left, title), max(x for _, curve in curves for x, _ in curve)
+    out += [label(left + WIDTH * x / right, shown(x)) for x in ticks(0, right)]
+    for method, curve in curves:
+        path = " ".join(f"{left + WIDTH * x / right:.1f},{height(y):.1f}" for x, y in curve)
         out.append(
-            f'<text x="{at:.1f}" y="{top + HEIGHT + 16}" text-anchor="middle">{shown(x)}</text>'
+            f'<polyline points="{path}" fill="none" stroke="{COLOUR[method]}" stroke-width="1.5"/>'
         )
-    for method, seeds in curves.items():
-        for curve in seeds:
-            path = " ".join(
-                f"{left + WIDTH * x / right:.1f},{height(y, top):.1f}" for x, y in curve
-            )
-            out.append(
-                f'<polyline points="{path}" fill="none" stroke="{COLOUR[method]}" '
-                'stroke-width="1.5"/>'
-            )
     return out
 
 
-def on_the_way(
-    runs: list[RunFolder], x: Callable[[RunFolder, dict[str, Any]], float]
-) -> dict[str, list[list[tuple[float, float]]]]:
-    found: dict[str, list[list[tuple[float, float]]]] = {method: [] for method in METHODS}
-    for run in runs:
-        if all(run.config[name] == value for name, value in PLAIN.items()):
-            points = [(x(run, r), r["metrics"]["accuracy"]) for r in run.metrics()]
-            found[run.config["method"]["name"]].append(points)
-    return found
+def seconds(run: RunFolder, record: dict[str, Any]) -> float:
+    """By the processor's clock; the wall's depends on what else a machine does."""
+    summary = run.summary()
+    assert summary is not None, "only finished runs are drawn"
+    return record["time"] * summary["cost"]["step_ms"] / 1000
 
 
 def picture(runs: list[RunFolder]) -> str:
     """The whole SVG."""
-    lefts = [LEFT + i * (WIDTH + LEFT + GAP - 20) for i in range(4)]
-    second = TOP + ROW
-    other = ["clock", "rate", "drop", "delay"]
-
-    def column(key: str) -> Dots:
-        return dots(runs, key, [name for name in other if name != key])
-
-    ends = [
-        ("tick rate", "rate", ["0.1", "0.25", "0.5"]),
-        ("kind of clock", "clock", ["periodic", "poisson", "bursty"]),
-        ("share of messages lost", "drop", ["0.0", "0.5", "0.75"]),
-        ("delay", "delay", ["0", "4", "8"]),
+    lefts = [LEFT + i * (WIDTH + LEFT) for i in range(4)]
+    ways: list[tuple[str, Callable[[RunFolder, dict[str, Any]], float]]] = [
+        (f"rate {RATE:g}: by world time", lambda run, r: r["time"] * run.config["horizon"]),
+        ("by updates of all agents", lambda run, r: r["metrics"]["agent_updates"]),
+        ("by seconds of one processor", seconds),
     ]
-    ways = [
-        ("against world time", lambda run, r: r["time"] * run.config["horizon"]),
-        ("against updates", lambda run, r: r["metrics"]["updates"]),
-        ("against seconds, one process", lambda run, r: r["seconds"]),
-    ]
+    shown_ones = [run for run in runs if run.config["rate"] == RATE]
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{lefts[-1] + WIDTH + 20}" '
-        f'height="{second + HEIGHT + 40}" font-family="sans-serif" font-size="12" fill="{INK}">',
+        f'height="{TOP + HEIGHT + 60}" font-family="sans-serif" font-size="12" fill="{INK}">',
         '<rect width="100%" height="100%" fill="white"/>',
+        *rates_panel(runs, lefts[0]),
     ]
-    for left, (title, key, order) in zip(lefts, ends, strict=True):
-        out += end_panel(column(key), left, TOP, title, order)
-    for left, (title, x) in zip(lefts, ways, strict=False):
-        out += way_panel(on_the_way(runs, x), left, second, title)
-    for i, (method, label) in enumerate(METHODS.items()):
-        y = second + 30 + 24 * i
-        out.append(f'<circle cx="{lefts[3] + 8}" cy="{y - 4}" r="5" fill="{COLOUR[method]}"/>')
-        out.append(f'<text x="{lefts[3] + 22}" y="{y}">{label} feedback</text>')
+    for left, (title, x) in zip(lefts[1:], ways, strict=True):
+        curves = [
+            (run.config["method"]["name"],
+             [(x(run, r), r["metrics"]["accuracy"]) for r in run.metrics()])
+            for run in shown_ones
+        ]  # fmt: skip
+        out += way_panel(curves, left, title)
+    for i, (method, name) in enumerate(METHODS.items()):
+        x, y = LEFT + 180 * i, TOP + HEIGHT + 46
+        out.append(f'<circle cx="{x + 5}" cy="{y - 4}" r="5" fill="{COLOUR[method]}"/>')
+        out.append(f'<text x="{x + 16}" y="{y}">{name}</text>')
     return "\n".join([*out, "</svg>\n"])
 
 
