@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [p.stem for p in sorted((ROOT / "docs" / "reference").glob("*.md")) if p.stem != "keys"]
@@ -28,6 +29,16 @@ def site(tmp_path_factory):
 def test_every_room_for_users_has_a_page():
     public = {"agents", "bench", "communication", "core", "data", "envs", "runs", "sim", "testing"}
     assert set(ROOMS) == public
+
+
+def test_every_page_is_in_the_navigation():
+    def pages(entry):
+        inside = entry.values() if isinstance(entry, dict) else entry
+        return {entry} if isinstance(entry, str) else set().union(*map(pages, inside))
+
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert pages(navigation) == there
 
 
 @pytest.mark.slow

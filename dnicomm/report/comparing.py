@@ -215,7 +215,7 @@ def _settings(runs: Iterable[RunView]) -> tuple[list[Setting], list[str]]:
     groups: dict[str, dict[Any, RunView]] = {}
     repeated = []
     for run in runs:
-        keys = {key: value for key, value in run.config.items() if key not in APART}
+        keys = _keys(run)
         same = json.dumps([run.choice("bench"), keys], sort_keys=True, default=str)
         group = groups.setdefault(same if keys else str(run.path), {})
         seed = run.config.get("seed")
@@ -226,13 +226,18 @@ def _settings(runs: Iterable[RunView]) -> tuple[list[Setting], list[str]]:
     found = []
     for group in groups.values():
         first = next(iter(group.values()))
-        keys = flat({key: value for key, value in first.config.items() if key not in APART})
+        keys = _keys(first)
         choices = {**part(first.config, "choices")}
         if first.is_bench:
             choices["bench"] = first.choice("bench")
         ordered = sorted(group, key=lambda seed: (isinstance(seed, str), seed))
         found.append(Setting(keys, choices, [group[seed] for seed in ordered]))
     return found, repeated
+
+
+def _keys(run: RunView) -> dict[str, Any]:
+    """What makes its setting, with dotted keys."""
+    return flat({key: value for key, value in run.config.items() if key not in APART})
 
 
 def _labelled(settings: Sequence[Setting], columns: Sequence[str]) -> list[Setting]:

@@ -22,7 +22,7 @@ def keys_of(name="mnist", *overrides):
     with initialize_config_module(f"dnicomm.configs.bench.{name}", version_base=None):
         composed = compose(name, overrides=["budget=smoke", *overrides])
     keys = OmegaConf.to_container(composed, resolve=True)
-    for foreign in ("_target_", "eval", "threads", "device"):
+    for foreign in ("_target_", "eval", "threads", "device", "logger"):
         del keys[foreign]
     return keys
 

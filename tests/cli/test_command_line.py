@@ -35,7 +35,7 @@ def test_version(cli):
     [
         (
             ["rnu"],
-            "rnu: there is no such command. Did you mean 'run'? Known: bench, check, eval, list",
+            "rnu: there is no such command. Did you mean 'run'? Known: bench, check, compare, eval",
         ),
         (["seed=1"], "name a command first, for example: dnicomm run seed=1"),
         (["--cfg", "job"], "name a command first, for example: dnicomm run --cfg job"),

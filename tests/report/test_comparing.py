@@ -49,6 +49,12 @@ def test_a_logger_makes_no_other_setting(make_run, tmp_path):
     assert [s.seeds() for s in compare([tmp_path]).settings] == [[0, 1]]
 
 
+def test_keys_that_are_no_words(make_run, tmp_path):
+    for value in (1, 2):
+        make_run(tmp_path / f"{value}", config={"odd": {1: value, "a": None}})
+    assert compare([tmp_path]).columns == ["odd.1"]
+
+
 def test_lower_is_better_where_the_summary_or_the_name_says_so(sweep, tmp_path):
     for path in sweep.glob("*/summary.json"):
         summary = json.loads(path.read_text()) | {"figure": "accuracy", "higher_is_better": False}
