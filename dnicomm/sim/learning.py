@@ -123,15 +123,9 @@ def _update(
     if gradient is not None:
         # losses are summed over worlds so that messages get each world's own gradient
         gradient = gradient / engine.world.num_worlds
-    live = torch.zeros(len(window.members), dtype=torch.bool, device=engine.world.device)
-    for tick in window.ticks:
-        place = window.place(tick.members)
-        ticked = torch.ones_like(tick.at) if tick.active is None else tick.active.any(1)
-        at = slice(None) if place is None else place
-        live[at] |= ticked.bool()
-    lane.population.learn(window.rows, gradient, live, engine.progress)
+    lane.population.learn(window.rows, gradient, window.live(), engine.progress)
     if lane.population.epochs > 1:
-        replay(engine, lane, window, outcomes, live)
+        replay(engine, lane, window, outcomes)
     engine.keep_state(lane)
     lane.mailbox.close_window(costs, first_only=lane.population.remembers)
     lane.window = None

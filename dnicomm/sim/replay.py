@@ -2,69 +2,156 @@
 
 The first step is that of every agent: one backward pass over losses and messages. For each
 further epoch the members' ticks are computed again, with their stepped parameters and from the
-same observations and inboxes, and their losses with the same outcomes. A message gets the
-gradient again that it had in the first pass, synthetic or true: its receiver is not asked anew,
-and the utility model is fitted to the first pass alone.
+same observations and inboxes, and their losses with the same outcomes: all worlds in one step, or
+a share of the worlds in each. A message gets the gradient again that it had in the first pass,
+synthetic or true: its receiver is not asked anew, and the utility model is fitted to the first
+pass alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
+import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from dnicomm.core import Window
 from dnicomm.sim.agent import Inbox, Outcome, TickOutput
-from dnicomm.sim.window import OpenWindow, take_rows
+from dnicomm.sim.window import OpenWindow, Tick, take_rows
 
 if TYPE_CHECKING:
     from dnicomm.sim.engine import Engine
     from dnicomm.sim.lane import Lane
 
+Tree = TypeVar("Tree")
 
-def replay(
-    engine: Engine, lane: Lane, window: OpenWindow, outcomes: Sequence[Outcome], live: Tensor
-) -> None:
+
+@dataclass
+class _Again:
+    """A tick, or all of a window's side by side, to be computed again."""
+
+    ticks: Sequence[Tick]
+    observation: Tensor  # [n, B, …]; of several ticks [n, B, T, …], and so on
+    inbox: Inbox
+    active: Tensor | None
+    outcome: Outcome
+    told: Sequence[Tensor | None]  # [n, B, D] each, what the ticks' messages got
+
+    def within(self, worlds: Tensor | None) -> tuple[Tensor, Inbox, Tensor | None, Outcome]:
+        """Observation, inbox, activity and outcome in ``worlds`` ``[b]`` (None: all)."""
+        own = _within((self.observation, self.inbox, self.active, self.outcome), worlds)
+        if len(self.ticks) == 1:
+            return own
+        found: tuple[Tensor, Inbox, Tensor | None, Outcome] = pytree.tree_map_only(
+            Tensor, lambda leaf: leaf.flatten(1, 2), own
+        )
+        return found
+
+    def say(self, window: Window, message: Tensor, worlds: Tensor | None) -> None:
+        """Put the messages ``[n, b·T, D]`` into ``window``, with their gradients."""
+        messages = message.unflatten(1, (-1, len(self.ticks))).unbind(2)
+        for tick, message, gradient in zip(self.ticks, messages, self.told, strict=True):
+            if gradient is not None:
+                if tick.encode is not None:
+                    message = tick.encode(message, worlds)
+                window.add_output(message, _within(gradient, worlds))
+
+
+def replay(engine: Engine, lane: Lane, window: OpenWindow, outcomes: Sequence[Outcome]) -> None:
     """The steps of a window after the first.
 
     Args:
         outcomes: of the window's ticks.
-        live: ``[w]`` bool, members that have something to learn.
     """
+    again = [_again(tick, outcome) for tick, outcome in zip(window.ticks, outcomes, strict=True)]
+    if _independent(lane, window):
+        again = [_together(again)]
+    for epoch in range(1, lane.population.epochs):
+        for worlds in _parts(engine, lane, window, epoch):
+            _step(engine, lane, window, again, worlds)
+
+
+def _again(tick: Tick, outcome: Outcome) -> _Again:
+    assert tick.inbox is not None, "ticks that are computed again keep what they read"
+    assert tick.observation is not None
+    inbox = tick.inbox._replace(messages=tick.inbox.messages.detach())
+    got = tick.message.grad
+    told = None if got is None else got.detach().clone()
+    return _Again([tick], tick.observation, inbox, tick.active, outcome, [told])
+
+
+def _independent(lane: Lane, window: OpenWindow) -> bool:
+    """Whether the ticks can be computed side by side: no state, no statistics, always everybody."""
+    everybody = all(len(tick.members) == len(window.members) for tick in window.ticks)
+    return everybody and not lane.population.remembers and not window.rows.buffers
+
+
+def _together(again: Sequence[_Again]) -> _Again:
+    """Ticks of one window as one, with time after the worlds: ``[n, B, T, …]``."""
+    if len(again) == 1:
+        return again[0]
+    parts = [(a.observation, a.inbox, a.active, a.outcome) for a in again]
+    if any(a.active is None for a in again):
+        everywhere = torch.ones_like(again[0].outcome.label, dtype=torch.bool)
+        parts = [(o, i, everywhere if a is None else a, c) for o, i, a, c in parts]
+    observation, inbox, active, outcome = pytree.tree_map(
+        lambda *leaves: torch.stack(leaves, 2), *parts
+    )
+    ticks, told = [a.ticks[0] for a in again], [a.told[0] for a in again]
+    return _Again(ticks, observation, inbox, active, outcome, told)
+
+
+def _parts(engine: Engine, lane: Lane, window: OpenWindow, epoch: int) -> list[Tensor | None]:
+    """The worlds of each step of an epoch, ``[b]``, drawn anew; None: all of them."""
+    population, count = lane.population, engine.world.num_worlds
+    if population.minibatches == 1:
+        return [None]
+    order = engine.draw("minibatches", population.names[0], window.start, epoch).permutation(count)
+    return list(engine.tensor(order).tensor_split(min(population.minibatches, count)))
+
+
+def _step(
+    engine: Engine,
+    lane: Lane,
+    window: OpenWindow,
+    ticks: Sequence[_Again],
+    worlds: Tensor | None,
+) -> None:
+    """One step of a window's members, on ``worlds`` ``[b]`` (None: all)."""
     population = lane.population
-    told = [_gradient(tick.message) for tick in window.ticks]
-    for _ in range(population.epochs - 1):
-        rows = population.gather(window.at, requires_grad=True)
-        again = OpenWindow(window.start, window.members, rows, Window(), window.first_state)
-        births = list(window.births)
-        for tick, outcome, gradient in zip(window.ticks, outcomes, told, strict=True):
-            while births and births[0][0] <= tick.time:
-                time, born, start = births.pop(0)
-                again.begin_again(born, time, start)
-            place = window.place(tick.members)
-            own = rows if place is None else rows.take(place)
-            assert tick.inbox is not None, "ticks that are computed again keep what they read"
-            inbox = Inbox(tick.inbox.messages.detach(), tick.inbox.mask, tick.inbox.age)
-            before = take_rows(again.state, place)
-            output: TickOutput = population.agents.call(
-                own, "tick", tick.observation, inbox, before
-            )
-            again.update_state(place, output.state, tick.active)
-            loss: Tensor = population.agents.call(own, "loss", output, outcome)
-            again.record.add_loss(tick.masked(loss))
-            if gradient is not None:
-                message = output.message if tick.encode is None else tick.encode(output.message)
-                again.record.add_output(message, gradient)
-        again.record.backward()
-        found = rows.parameters.grad
-        if found is not None:
-            found = found / engine.world.num_worlds
-        # buffers counted these ticks in the first pass
-        rows.buffers = {name: buffer.detach() for name, buffer in window.rows.buffers.items()}
-        population.learn(rows, found, live, engine.progress)
+    rows = population.gather(window.at, requires_grad=True)
+    state = _within(window.first_state, worlds)
+    again = OpenWindow(window.start, window.members, rows, Window(), state)
+    births = list(window.births) if population.remembers else []
+    for own in ticks:
+        tick = own.ticks[0]
+        while births and births[0][0] <= tick.time:
+            time, born, start = births.pop(0)
+            again.begin_again(_within(born, worlds), time, _within(start, worlds))
+        place = window.place(tick.members)
+        taken = rows if place is None else rows.take(place)
+        observation, inbox, active, outcome = own.within(worlds)
+        before = take_rows(again.state, place)
+        output: TickOutput = population.agents.call(taken, "tick", observation, inbox, before)
+        again.update_state(place, output.state, active)
+        loss: Tensor = population.agents.call(taken, "loss", output, outcome)
+        again.record.add_loss(loss if active is None else torch.where(active, loss, 0.0))
+        own.say(again.record, output.message, worlds)
+    again.record.backward()
+    found = rows.parameters.grad
+    if found is not None:
+        found = found / (engine.world.num_worlds if worlds is None else len(worlds))
+    # buffers counted these ticks in the first pass
+    rows.buffers = {name: buffer.detach() for name, buffer in window.rows.buffers.items()}
+    population.learn(rows, found, window.live(worlds), engine.progress)
 
 
-def _gradient(message: Tensor) -> Tensor | None:
-    """What a message got in the first pass; None: nothing."""
-    return None if message.grad is None else message.grad.detach().clone()
+def _within(tree: Tree, worlds: Tensor | None) -> Tree:
+    """``tree`` of tensors ``[n, B, …]`` in ``worlds`` ``[b]`` (None: all)."""
+    if worlds is None:
+        return tree
+    within: Tree = pytree.tree_map_only(Tensor, lambda leaf: leaf[:, worlds], tree)
+    return within
