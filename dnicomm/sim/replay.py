@@ -101,12 +101,14 @@ def _together(again: Sequence[_Again]) -> _Again:
     everything = everywhere.unsqueeze(-1).expand(*everywhere.shape, size)
     allowed = _filled([a.allowed for a in again], everything)
     parts = [
-        (a.observation, a.inbox, live, free, a.outcome)
-        for a, live, free in zip(again, active, allowed, strict=True)
+        (a.observation, a.inbox, there, choice, a.outcome)
+        for a, there, choice in zip(again, active, allowed, strict=True)
     ]
-    together = pytree.tree_map(lambda *leaves: _side_by_side(leaves), *parts)
+    observation, inbox, live, free, outcome = pytree.tree_map(
+        lambda *leaves: _side_by_side(leaves), *parts
+    )
     ticks, told = [a.ticks[0] for a in again], [a.told[0] for a in again]
-    return _Again(ticks, *together, told)
+    return _Again(ticks, observation, inbox, live, free, outcome, told)
 
 
 def _filled(masks: Sequence[Tensor | None], everything: Tensor) -> Sequence[Tensor | None]:

@@ -34,9 +34,12 @@ def test_smoke_writes_every_table(tmp_path, capsys):
         "agents", "tick rate, 10 times as many agents", "T of the counting system",
     ]  # fmt: skip
     assert all(math.isfinite(curve["exponent"]) for curve in found["curves"])
+    rows = [(row["environment"], row["worlds"]) for row in found["environments"]]
+    assert rows == [("relay", 1), ("relay", 3), ("switch", 1), ("switch", 3)]
     page, picture = (folder / "speed.md").read_text(), (folder / "curves.svg").read_text()
     out = capsys.readouterr().out
-    for title in ("One step beside backpropagation", "Many agents", "Where the time goes", "Cost"):
+    for title in ("One step beside backpropagation", "Many agents", "Where the time goes", "Cost",
+                  "Environments"):  # fmt: skip
         assert title in page
         assert title in out
     assert picture.count("<polyline") == 3
@@ -46,7 +49,7 @@ def test_smoke_writes_every_table(tmp_path, capsys):
     ("words", "complaint"),
     [
         (["budget=paper"], "budget=paper: must be smoke or cpu"),
-        (["parts=steps"], "parts=steps: must be step or agents or curves"),
+        (["parts=steps"], "parts=steps: must be step or agents or curves or environments"),
         (["bugdet=smoke"], "bugdet: there is no such key. Did you mean 'budget'?"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnicomm.bench.environment_speed import SHIPPED
+from dnicomm.bench.speed.environments import SHIPPED
 from dnicomm.envs import (
     Consensus,
     Counting,

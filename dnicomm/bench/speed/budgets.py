@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dnicomm.bench.speed.crowd import Crowd
+from dnicomm.bench.speed.environments import ROUNDS, SECONDS, WORLDS
 from dnicomm.bench.speed.step import Boundary, Layers
 
 
@@ -22,6 +23,10 @@ class Budget:
         loop_agents: of the loop beside them, at most.
         crowd: what the curves start from.
         values: the curves.
+        environments: by name; none: all.
+        worlds: batches of the environments, beside as many copies.
+        turns: of batch and copies.
+        seconds: that a turn takes at least.
     """
 
     rounds: int
@@ -33,6 +38,10 @@ class Budget:
     loop_agents: int
     crowd: Crowd
     values: dict[str, Sequence[float]] = field(default_factory=dict)
+    environments: Sequence[str] = ()
+    worlds: Sequence[int] = WORLDS
+    turns: int = ROUNDS
+    seconds: float = SECONDS
 
 
 _SMALL = Crowd(num_agents=6, num_worlds=3, width=4, message_size=4, horizon=5)
@@ -47,6 +56,10 @@ BUDGETS = {
         loop_agents=3,
         crowd=_SMALL,
         values={"num_agents": [3, 6], "rate": [0.5, 1.0], "counting": [1, 2]},
+        environments=["relay", "switch"],
+        worlds=[1, 3],
+        turns=2,
+        seconds=0.01,
     ),
     "cpu": Budget(
         rounds=40,

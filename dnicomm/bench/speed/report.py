@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dnicomm.bench.speed.agents import AgentsRow
+from dnicomm.bench.speed.environments import EnvironmentSpeed
 from dnicomm.bench.speed.measuring import Rates, Spread
 from dnicomm.bench.speed.scaling import Curve
 from dnicomm.bench.speed.step import StepRow
@@ -20,6 +21,7 @@ class Findings:
     steps: list[StepRow] = field(default_factory=list)
     agents: list[AgentsRow] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    environments: list[EnvironmentSpeed] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -51,6 +53,8 @@ def grids(found: Findings) -> list[Grid]:
         made += [_agents(found.agents), _stages(found.agents)]
     if found.curves:
         made.append(_curves(found.curves))
+    if found.environments:
+        made.append(_environments(found.environments))
     return made
 
 
@@ -154,5 +158,22 @@ def _curves(curves: list[Curve]) -> Grid:
                 f"{curve.exponent:.2f}",
             ]
             for curve in curves
+        ],
+    )
+
+
+def _environments(rows: list[EnvironmentSpeed]) -> Grid:
+    return Grid(
+        "Environments (steps of one world a second; median and range of ratios)",
+        ["environment", "worlds", "in a batch", "as PettingZoo copies", "times the copies"],
+        [
+            [
+                row.environment,
+                f"{row.worlds:,}",
+                f"{row.batched:,.0f}",
+                f"{row.copies:,.0f}",
+                _spread(Spread(row.ratio, row.low, row.high), 1),
+            ]
+            for row in rows
         ],
     )

@@ -19,12 +19,13 @@ from dnicomm.errors import UserError, nearest
 if TYPE_CHECKING:
     from dnicomm.bench.speed.report import Findings, Grid
 
-PARTS = ("step", "agents", "curves")
+PARTS = ("step", "agents", "curves", "environments")
 NAMES = ("smoke", "cpu")
 EPILOG = """\
 step: a decoupled step beside backpropagation; agents: many agents beside a loop of modules;
-curves: how the cost grows. Each stands beside its floor, the time of the arithmetic and of the
-bytes that have to be moved. budget=smoke takes seconds, budget=cpu some minutes.
+curves: how the cost grows; environments: worlds in a batch beside PettingZoo copies in a loop.
+Steps and agents stand beside their floor, the time of the arithmetic and of the bytes that have to
+be moved. budget=smoke takes seconds, budget=cpu half an hour, most of it for the copies.
 """
 
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("dnicomm bench speed", epilog=EPILOG,
                     description="Times beside backpropagation, loops and floors.")  # fmt: skip
     parser.add_argument("words", metavar="KEY=VALUE", nargs="*",
-                        help="budget=smoke|cpu (cpu), parts=step,agents,curves (all)")  # fmt: skip
+                        help="budget=smoke|cpu (cpu), parts=LIST of step,agents,curves,environments")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=Path("speed"),
                         help="for speed.json, speed.md and curves.svg; default: speed")  # fmt: skip
     given = parser.parse_args(arguments)
@@ -77,6 +78,7 @@ def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
     from dnicomm.bench.speed.agents import measure_agents
     from dnicomm.bench.speed.budgets import BUDGETS
     from dnicomm.bench.speed.crowd import Crowd
+    from dnicomm.bench.speed.environments import SHIPPED, measure
     from dnicomm.bench.speed.measuring import rates
     from dnicomm.bench.speed.report import Findings
     from dnicomm.bench.speed.scaling import measure_scaling
@@ -95,6 +97,10 @@ def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
     if "curves" in parts:
         console.print("cost curves …", style="dim")
         found.curves = measure_scaling(budget.crowd, budget.values, budget.episodes)
+    if "environments" in parts:
+        console.print("environments …", style="dim")
+        chosen = {name: SHIPPED[name] for name in budget.environments or SHIPPED}
+        found.environments = measure(chosen, budget.worlds, budget.turns, budget.seconds)
     return found
 
 

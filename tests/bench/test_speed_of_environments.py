@@ -4,7 +4,7 @@ import itertools
 import pytest
 import torch
 
-from dnicomm.bench.environment_speed import (
+from dnicomm.bench.speed.environments import (
     SHIPPED,
     EnvironmentSpeed,
     measure,
