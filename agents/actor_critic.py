@@ -27,7 +27,7 @@ class ActorCritic(Agent):
         width: units of the hidden layer.
         entropy: weight of the policy's entropy.
         value_weight: weight of the value's error.
-        pool: whether it hears the mean of its inbox only, not who sent.
+        pool: ``sum`` or ``mean``: it hears that of its inbox only, not who sent; None: each sender.
         gate: whether it learns when to send and when to stay silent (Singh et al., 2019).
     """
 
@@ -37,7 +37,7 @@ class ActorCritic(Agent):
         width: int = 64,
         entropy: float = 0.01,
         value_weight: float = 0.5,
-        pool: bool = False,
+        pool: str | None = None,
         gate: bool = False,
     ) -> None:
         super().__init__(spec)
@@ -92,7 +92,7 @@ class RecurrentActorCritic(ActorCritic):
         width: int = 64,
         entropy: float = 0.01,
         value_weight: float = 0.5,
-        pool: bool = False,
+        pool: str | None = None,
         gate: bool = False,
     ) -> None:
         super().__init__(spec, width, entropy, value_weight, pool, gate)
@@ -112,7 +112,8 @@ class PPO(ActorCritic):
 
     Args:
         width: units of the hidden layer.
-        epochs: steps on each window; messages keep the gradient of the first.
+        epochs: passes over each window; messages keep the gradient of the first, which is one step.
+        minibatches: steps of each further pass, on as many shares of the worlds.
         clip: how far from 1 the ratio of new and old probability may be of use.
         entropy, value_weight, pool, gate: as of :class:`ActorCritic`.
     """
@@ -127,11 +128,12 @@ class PPO(ActorCritic):
         clip: float = 0.2,
         entropy: float = 0.01,
         value_weight: float = 0.5,
-        pool: bool = False,
+        pool: str | None = None,
         gate: bool = False,
+        minibatches: int = 1,
     ) -> None:
         super().__init__(spec, width, entropy, value_weight, pool, gate)
-        self.epochs, self.clip = epochs, clip
+        self.epochs, self.clip, self.minibatches = epochs, clip, minibatches
 
     def policy_loss(self, likely: Tensor, outcome: Outcome) -> Tensor:
         ratio = (likely - outcome.log_policy).exp()

@@ -8,20 +8,21 @@ from torch import Tensor
 from dnicomm.sim.agent import AgentSpec, Inbox
 
 
-def reading_size(spec: AgentSpec, pool: bool) -> int:
+def reading_size(spec: AgentSpec, pool: str | None) -> int:
     """Numbers in :func:`reading`."""
-    if not pool:
+    if pool is None:
         return spec.input_size
     return spec.observation_size + spec.message_size + 1
 
 
-def reading(observation: Tensor, inbox: Inbox, pool: bool) -> Tensor:
+def reading(observation: Tensor, inbox: Inbox, pool: str | None) -> Tensor:
     """Observation and inbox side by side, ``[B, size]``.
 
     Args:
-        pool: the mean over channels in place of each channel's message: who sent is not seen.
+        pool: ``sum`` or ``mean`` over channels in place of each channel's message: who sent is not
+            seen; None: it is.
     """
-    heard = inbox.mean() if pool else inbox.flat()
+    heard = inbox.flat() if pool is None else inbox.pooled(pool)
     return torch.cat([observation.flatten(1), heard], -1)
 
 

@@ -112,6 +112,7 @@ class TrafficWorld(PicturedWorld):
         count = level.num_agents if env.num_agents is None else env.num_agents
         self.agents = tuple(f"car_{i}" for i in range(count))
         self.link_range, self.message_lifetime = env.link_range, env.message_lifetime
+        self.hears_at_birth = env.link_range is None
         self.context_fields = {"state": ContextField(4 * count)}
         self._lay(routes(level), env.vision)
 
@@ -222,11 +223,10 @@ class TrafficWorld(PicturedWorld):
 
     def open_edges(self, senders: Sequence[int], receivers: Sequence[int]) -> Tensor:
         a, b = list(senders), list(receivers)
-        linked = self.there[a] & self.there[b]
-        if self.link_range is not None:
-            apart = (self.place[self.cell[a]] - self.place[self.cell[b]]).abs().amax(-1)
-            linked = linked & (apart <= self.link_range)
-        return linked
+        if self.link_range is None:  # who comes in now hears it too
+            return self.there[a]
+        apart = (self.place[self.cell[a]] - self.place[self.cell[b]]).abs().amax(-1)
+        return self.there[a] & self.there[b] & (apart <= self.link_range)
 
     # -- what cars see and do -----------------------------------------------------------------
 

@@ -29,6 +29,12 @@ def _discrete(where: str, value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def _normalise(where: str, value: Any) -> bool | str:
+    if not isinstance(value, bool) and value != "own":
+        raise refusal(where, value, "true, own or false")
+    return value if isinstance(value, bool) else str(value)
+
+
 def check_threads(where: str, value: Any) -> int:
     """Torch's threads, at most as many as there are processors."""
     count: int = whole(where, value, least=1)
@@ -62,7 +68,9 @@ _positive = partial(whole, least=1)
 CHECKS: dict[str, Check] = {
     **{group: _group for group in GROUPS if group != "recipe"},
     "agents": _agents,
-    "message": partial(section, {"size": _positive, "normalise": flag, "discrete": _discrete}),
+    "message": partial(
+        section, {"size": _positive, "normalise": _normalise, "discrete": _discrete}
+    ),
     "share_parameters": flag,
     "feedback": _feedback,
     "feedback_share": partial(number, high=1.0),

@@ -32,11 +32,18 @@ def _betas(where: str, values: Any) -> None:
         raise refusal(where, values, allowed)
 
 
+def _pool(where: str, value: Any) -> None:
+    if value not in (None, "sum", "mean"):
+        raise refusal(where, value, "sum, mean or null")
+
+
 _RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "width": partial(whole, least=1),
     "entropy": number,
     "value_weight": number,
     "epochs": partial(whole, least=1),
+    "minibatches": partial(whole, least=1),
+    "pool": _pool,
     "hidden": partial(_each, partial(whole, least=1), "a list of whole numbers of at least 1"),
     "sobolev": number,
     "lr": _positive,

@@ -105,7 +105,7 @@ class RowsInPlace:
             if optimizer.clip is not None:
                 part = clip_rows(part if divide is None else part / scale, norm, optimizer.clip)
                 divide = None
-            given: Sequence[Tensor] = part.unbind(0)
+            given = list(part.unbind(0))
             if everybody and math.isfinite(norm.sum().item()):
                 stepped += [True] * len(chosen)
             else:

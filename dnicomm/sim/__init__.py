@@ -20,7 +20,12 @@ from dnicomm.sim.clock import (
     PoissonClock,
     TraceClock,
 )
-from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder, RegulariseDiscretise
+from dnicomm.sim.encoding import (
+    GumbelSymbol,
+    MessageEncoder,
+    OwnNormalizer,
+    RegulariseDiscretise,
+)
 from dnicomm.sim.population import UtilitySettings
 from dnicomm.sim.records import Evaluation, Override, Progress, Result
 from dnicomm.sim.simulation import Simulation
@@ -51,6 +56,7 @@ __all__ = [
     "Noise",
     "Outcome",
     "Override",
+    "OwnNormalizer",
     "PeriodicClock",
     "PoissonClock",
     "Progress",

@@ -53,16 +53,20 @@ class Inbox(NamedTuple):
         messages = self.messages.flatten(-2)
         return torch.cat([messages, self.mask.to(messages.dtype)], -1)
 
-    def mean(self) -> Tensor:
-        """Mean of the messages that are there, and their share, ``[B, D + 1]``; senders unknown.
+    def pooled(self, pool: str) -> Tensor:
+        """Sum or mean of the messages that are there, and their share, ``[B, D + 1]``.
 
-        The channel of CommNet (Sukhbaatar et al., 2016, section 2).
+        Senders are unknown. In a sum a message weighs the same however many there are; the mean is
+        the channel of CommNet (Sukhbaatar et al., 2016, section 2).
+
+        Args:
+            pool: ``sum`` or ``mean``.
         """
         there = self.mask.to(self.messages.dtype)  # [B, K]
         total = (self.messages * there.unsqueeze(-1)).sum(-2)  # [B, D]
         count = there.sum(-1, keepdim=True)
         share = count / max(self.mask.shape[-1], 1)
-        return torch.cat([total / count.clamp(min=1), share], -1)
+        return torch.cat([total / count.clamp(min=1) if pool == "mean" else total, share], -1)
 
 
 class TickOutput(NamedTuple):
@@ -103,7 +107,8 @@ class Agent(nn.Module):
 
     # whether its methods work for [n, B, …] too once its linear maps do: see dnicomm.core.template
     stacks = False
-    epochs = 1  # steps taken on each window; above 1 its ticks are computed again for each
+    epochs = 1  # passes over each window; above 1 its ticks are computed again in each
+    minibatches = 1  # steps of each such pass, on as many shares of the worlds
     normalises_advantages = False  # whether advantages of a window get mean 0 and deviation 1
 
     def __init__(self, spec: AgentSpec) -> None:

@@ -6,6 +6,7 @@ import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.errors import UserError
@@ -50,6 +51,26 @@ class MessageEncoder:
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps, by name."""
         return {}
+
+
+class OwnNormalizer(MessageEncoder):
+    """Each message by its own mean and deviation over its D numbers (layer normalisation).
+
+    As sure to be seen as a message that is normalised over the worlds, and the same in training and
+    in evaluation: for environments in which what all worlds say changes within an episode, so that
+    no constants can stand for a batch's statistics (Ba et al., 2016, without gain and bias).
+    """
+
+    def encode(
+        self,
+        message: Tensor,
+        members: Tensor | None,
+        active: Tensor | None,
+        learn: bool,
+        noise: Tensor | None = None,
+        again: bool = False,
+    ) -> Tensor:
+        return F.layer_norm(message, message.shape[-1:])
 
 
 class GumbelSymbol(MessageEncoder):

@@ -178,13 +178,14 @@ class Engine:
             lane.mailbox.deliver(time)
 
     def _renew(self, time: int) -> None:
-        """Who begins a new life has a new state, and hears nothing of what was sent before."""
+        """Who begins a new life has a new state, and may hear nothing of what was sent before."""
         born = self.world.reborn()
         if born is None:
             return
         for lane in self.lanes:
             own = born[self.tensor(lane.population.indices)]  # [N, B]
-            lane.mailbox.begin_again(own, time)
+            if not self.world.hears_at_birth:
+                lane.mailbox.begin_again(own, time)
             lane.state = replace_rows(lane.state, None, lane.start, own)
             window = lane.window
             if window is not None:

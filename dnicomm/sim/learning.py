@@ -123,16 +123,11 @@ def _update(
 ) -> None:
     """Step the members of a window and write their states back."""
     gradient = window.rows.parameters.grad
-    live = torch.zeros(len(window.members), dtype=torch.bool, device=engine.world.device)
-    for tick in window.ticks:
-        place = window.place(tick.members)
-        ticked = torch.ones_like(tick.at) if tick.active is None else tick.active.any(1)
-        at = slice(None) if place is None else place
-        live[at] |= ticked.bool()
+    live = window.live()
     # losses are summed over worlds so that messages get each world's own gradient
     lane.population.learn(window.rows, gradient, live, engine.progress, engine.world.num_worlds)
     if lane.population.epochs > 1:
-        replay(engine, lane, window, outcomes, live)
+        replay(engine, lane, window, outcomes)
     engine.keep_state(lane)
     lane.mailbox.close_window(costs, first_only=lane.population.remembers)
     lane.window = None

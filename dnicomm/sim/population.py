@@ -107,8 +107,13 @@ class AgentPopulation:
 
     @property
     def epochs(self) -> int:
-        """Steps that the agents take on each window."""
+        """Passes of the agents over each window."""
         return cast(Agent, self.agents.template).epochs
+
+    @property
+    def minibatches(self) -> int:
+        """Steps of each pass but the first, which is one step."""
+        return cast(Agent, self.agents.template).minibatches
 
     def row(self, member: int) -> int:
         """Where a member's parameters are."""
@@ -251,11 +256,12 @@ def _population(
         if not isinstance(agent, Agent):
             kind = type(agent).__name__
             raise UserError(f"agent {name}: {kind} is not an Agent (see dnicomm.sim.Agent)")
-        epochs = agent.epochs
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise UserError(
-                f"agent {name}: epochs is {epochs}; it must be 1 or more, a whole number"
-            )
+        for what in ("epochs", "minibatches"):
+            value = getattr(agent, what)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(
+                    f"agent {name}: {what} is {value}; it must be 1 or more, a whole number"
+                )
         members.append(agent)
         if len(members) == 1:
             _require_memory(need, agent, 1 if shared else len(names), worlds, own.window or 1)

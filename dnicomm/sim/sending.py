@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,9 +64,14 @@ def _encode(engine: Engine, lane: Lane, tick: Tick, speaks: Tensor | None) -> No
         key = "message", lane.population.names[0], tick.time
         size = tick.message.shape[-1]
         noise = engine.uniform(key, lane.population, tick.members, tick.message, size)
-    given = {"members": tick.at, "active": speaks, "learn": engine.learn, "noise": noise}
-    tick.message = encoder.encode(tick.message, **given)  # type: ignore[arg-type]
-    tick.encode = partial(encoder.encode, **given, again=True)  # type: ignore[arg-type]
+    tick.message = encoder.encode(tick.message, tick.at, speaks, engine.learn, noise)
+
+    def again(message: Tensor, worlds: Tensor | None) -> Tensor:
+        own = [part if part is None or worlds is None else part[:, worlds]
+               for part in (speaks, noise)]  # fmt: skip
+        return encoder.encode(message, tick.at, own[0], engine.learn, own[1], again=True)
+
+    tick.encode = again
 
 
 def _outgoing(engine: Engine, lane: Lane, tick: Tick, route: Route) -> Outgoing | None:

@@ -25,7 +25,7 @@ from dnicomm.runs import RunFolder, versions
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.clock import Clock, PoissonClock, require_ticks
 from dnicomm.sim.credit import Discount
-from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder
+from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder, OwnNormalizer
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.feedback import feedback_of
 from dnicomm.sim.memory import MemoryNeed, free_memory
@@ -55,7 +55,8 @@ class Simulation:
         channel: what happens to messages.
         topology: who sends to whom; None: the environment's own, else all to all.
         message_size: D.
-        normalise: batch-normalised messages, where there are at least two worlds.
+        normalise: batch-normalised messages, where there are at least two worlds; ``own``: each
+            message by its own mean and deviation.
         discrete: makes messages discrete instead (``GumbelSymbol``, ``RegulariseDiscretise``);
             None: they are vectors.
         share_parameters: whether agents of equal kind are one network: a baseline, for agents are
@@ -86,7 +87,7 @@ class Simulation:
     channel: Channel = field(default_factory=Channel)
     topology: Topology | None = None
     message_size: int = 32
-    normalise: bool = True
+    normalise: bool | str = True
     discrete: MessageEncoder | None = None
     share_parameters: bool = False
     utility: UtilitySettings | None = field(
@@ -173,6 +174,12 @@ class Simulation:
             raise UserError(f"message.size={size}: one of so many symbols says nothing; at least 2")
         if discrete is not None:
             return lambda members: discrete
+        if self.normalise == "own":
+            if size < 2:
+                raise UserError(
+                    f"message.size={size}: a number normalised by itself says nothing; at least 2"
+                )
+            return lambda members: OwnNormalizer()
         if self.normalise and self.num_worlds > 1:
             return lambda members: MessageNormalizer(members, size, device)
         return None

@@ -32,7 +32,8 @@ class Tick:
     observation: Tensor | None = None  # [n, B, …] kept where the tick is computed again
     inbox: Inbox | None = None  # the same
     allowed: Tensor | None = None  # [n, B, A] bool, the same; None: every action
-    encode: Callable[[Tensor], Tensor] | None = None  # what message became of output.message by
+    # what message became of output.message by; of some worlds [b], or None: all
+    encode: Callable[[Tensor, Tensor | None], Tensor] | None = None
     given: Tensor | None = None  # [n, B, D] what receivers told of the messages sent here
     foreseen: Tensor | None = None  # [n, B] value of those messages to their receivers
 
@@ -62,6 +63,19 @@ class OpenWindow:
         return torch.from_numpy(np.searchsorted(self.members, members)).to(
             self.rows.parameters.device
         )
+
+    def live(self, worlds: Tensor | None = None) -> Tensor:
+        """Members ``[w]`` that ticked in any of ``worlds`` ``[b]`` (None: all): they can learn."""
+        live = torch.zeros(len(self.members), dtype=torch.bool, device=self.rows.parameters.device)
+        for tick in self.ticks:
+            place = self.place(tick.members)
+            active = tick.active
+            if active is not None:
+                active = active if worlds is None else active[:, worlds]
+            live[slice(None) if place is None else place] |= (
+                torch.ones_like(tick.at, dtype=torch.bool) if active is None else active.any(1)
+            )
+        return live
 
     def update_state(self, place: Tensor | None, new: State, active: Tensor | None) -> None:
         """Put the states ``[n, B, …]`` after a tick in; inactive worlds keep theirs."""

@@ -75,6 +75,7 @@ class World(abc.ABC):
     label_field: str | None = None  # context field that holds the receivers' label, one-hot
     edges: tuple[tuple[str, str], ...] | None = None  # its natural channels; None: all to all
     message_lifetime: int | None = None  # world time after which mail is unseen; None: no limit
+    hears_at_birth: bool = False  # whether what was sent to a place before a life began is heard
 
     @abc.abstractmethod
     def spaces(self, agent: str) -> AgentSpaces:
@@ -166,8 +167,9 @@ class World(abc.ABC):
     def reborn(self) -> Tensor | None:
         """``[num_agents, B]`` bool: who begins a new life at this time; None: nobody.
 
-        Their states start anew, what was sent before does not reach them, and no reward is credited
-        across. It is asked after a step and again before the next ticks: the answer is one.
+        Their states start anew, what was sent before does not reach them (unless
+        ``hears_at_birth``), and no reward is credited across. It is asked after a step and again
+        before the next ticks: the answer is one.
         """
         return None
 

@@ -206,7 +206,7 @@ def test_a_pool_hears_not_who_sent(kind, spec):
     heard = inbox(spec)
     other = Inbox(*(part[:, torch.arange(spec.num_inputs) - 1] for part in heard))
     assert not torch.equal(heard.messages, other.messages)
-    for pool in (True, False):
+    for pool in ("sum", "mean", None):
         agent = built(kind, spec, pool=pool)
         one, two = ticked(agent, heard=heard), ticked(agent, heard=other)
         same = torch.isclose(one.message, two.message, rtol=1e-12, atol=1e-12).all(1)
@@ -214,21 +214,23 @@ def test_a_pool_hears_not_who_sent(kind, spec):
         assert torch.equal(same, torch.ones_like(same) if pool else ~changed)
 
 
-def test_a_pool_is_the_mean_of_what_is_there():
+def test_a_pool_is_the_mean_or_sum_of_what_is_there():
     heard = inbox(CHOOSER)
-    found = heard.mean()
+    mean, total = heard.pooled("mean"), heard.pooled("sum")
     for b in range(B):
         there = [heard.messages[b, k] for k in range(3) if heard.mask[b, k]]
-        want = torch.stack(there).mean(0) if there else torch.zeros(D)
-        torch.testing.assert_close(found[b, :D], want)
-        assert found[b, D] == len(there) / 3
+        want = torch.stack(there) if there else torch.zeros(1, D)
+        torch.testing.assert_close(mean[b, :D], want.mean(0))
+        torch.testing.assert_close(total[b, :D], want.sum(0))
+        assert mean[b, D] == total[b, D] == len(there) / 3
     assert len(heard.mask.sum(1).unique()) > 1
-    assert torch.equal(Inbox(*(part[:, :0] for part in heard)).mean(), torch.zeros(B, D + 1))
+    nobody = Inbox(*(part[:, :0] for part in heard))
+    assert torch.equal(nobody.pooled("mean"), torch.zeros(B, D + 1))
 
 
 def test_a_pool_is_as_large_however_many_send():
     sizes = {
-        sum(p.numel() for p in built(ActorCritic, AgentSpec((5,), 4, True, D, k), pool=True)
+        sum(p.numel() for p in built(ActorCritic, AgentSpec((5,), 4, True, D, k), pool="sum")
             .parameters())
         for k in (0, 1, 9)
     }  # fmt: skip

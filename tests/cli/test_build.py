@@ -103,7 +103,7 @@ REFUSED = {
     "seed=-1": "seed=-1: must be a whole number of at least 0",
     "message=3": "message=3: must be a mapping with size, normalise",
     "message.size=0": "message.size=0: must be a whole number of at least 1",
-    "message.normalise=3": "message.normalise=3: must be true or false",
+    "message.normalise=3": "message.normalise=3: must be true, own or false",
     "message.discrete=bits": "message.discrete=bits: must be gumbel, dru or null",
     "eval.episodes=0": "eval.episodes=0: must be a whole number of at least 1",
     "env.num_agents=0": "env.num_agents=0: must be a whole number of at least 2",

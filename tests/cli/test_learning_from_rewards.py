@@ -36,7 +36,7 @@ def test_an_agent_alone(agent, world, cli):
 @pytest.mark.parametrize(
     "words",
     [
-        ("agent=ppo", "agent.gate=true", "agent.pool=true", "share_parameters=true"),
+        ("agent=ppo", "agent.gate=true", "agent.pool=sum", "share_parameters=true"),
         ("agent=recurrent_ppo", "message.discrete=gumbel", "gae_lambda=0.9"),
         ("message.discrete=dru", "feedback=exact", "channel.cost=0.1", "channel.cost_unit=bit"),
         ("agent.gate=true", "channel.bandwidth=0.5", "channel.queue=1", "channel.cost=0.01"),
@@ -59,7 +59,7 @@ def test_agents_together(words, cli):
 def test_checks_find_nothing(agent, cli):
     called = cli("check", f"agent={agent}")
     assert called.code == 0, called.err + called.out
-    assert cli("check", f"agent={agent}", "gate=true", "pool=true").code == 0
+    assert cli("check", f"agent={agent}", "gate=true", "pool=sum").code == 0
 
 
 def test_options_are_explained(cli):

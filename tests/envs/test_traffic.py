@@ -347,7 +347,7 @@ def test_no_value_flows_from_one_life_to_another(difficulty, seed, cars, arrival
 
 
 class Remembers(Agent):
-    """Counts its ticks and says how many messages it had heard at the first one."""
+    """Counts its ticks, and remembers how many messages it had heard at the first one."""
 
     def initial_state(self, num_worlds):
         return torch.zeros(num_worlds, 2)
@@ -360,21 +360,28 @@ class Remembers(Agent):
         return TickOutput(action, flat, torch.stack([ticks + 1, first], -1))
 
 
-@pytest.mark.parametrize("window", [1, 7])
-def test_in_a_run_each_life_has_a_memory_of_its_own(window):
+@pytest.mark.parametrize(("window", "link_range"), [(1, None), (7, None), (7, 6)])
+def test_in_a_run_each_life_has_a_memory_of_its_own(window, link_range):
+    """And hears at once who spoke while it came, unless it was out of reach then."""
+    env = Traffic(num_agents=3, arrival=0.5, message_lifetime=1, link_range=link_range)
     simulation = Simulation(
-        env=Traffic(num_agents=3, arrival=0.5), agent=Remembers, clock=PeriodicClock(1),
+        env=env, agent=Remembers, clock=PeriodicClock(1),
         window=window, num_worlds=6, normalise=False,
     )  # fmt: skip
-    world, told = simulation.world, []
+    world, told, before = simulation.world, [], [torch.zeros(3, 6, dtype=torch.bool)]
+    heard = torch.zeros(3, 6)
     step = world.step
 
     def looking_on():
         there = world.active()
         state = simulation.engine.last_state(simulation.engine.lanes[0])  # [N, B, 2]
         assert torch.equal(state[..., 0][there], world.waited[there] + 1.0)
-        assert not state[..., 1][there].any()  # nothing that was said before it came
-        told.append(world.reborn().sum().item())
+        new = world.reborn()
+        others = before[-1].sum(0) - before[-1].long()  # who spoke when it was on its way
+        heard[new] = 0.0 if link_range else others[new].float()
+        assert torch.equal(state[..., 1][there], heard[there])
+        before.append(there)
+        told.append(new.sum().item())
         return step()
 
     world.step = looking_on
@@ -447,7 +454,7 @@ def test_all_that_is_seen_follows_from_where_everybody_is(difficulty, vision):
                 assert seen[car, b, : -len(tail)].sum() == 2 + world.braked[car, b]
 
 
-def test_only_cars_on_the_road_reach_each_other():
+def test_cars_on_the_road_reach_everybody_who_is_there_or_comes_now():
     world = quiet(traffic(), (0, DOWN), (0, RIGHTWARD))
     pairs = list(itertools.permutations(everyone(world), 2))
     senders, receivers = ([pair[i] for pair in pairs] for i in (0, 1))
@@ -455,7 +462,8 @@ def test_only_cars_on_the_road_reach_each_other():
     drive(world)
     linked = world.open_edges(senders, receivers)
     assert linked.shape == (20, 1)
-    assert [pair for pair, yes in zip(pairs, linked[:, 0], strict=True) if yes] == [(0, 1), (1, 0)]
+    reached = [pair for pair, yes in zip(pairs, linked[:, 0], strict=True) if yes]
+    assert reached == [pair for pair in pairs if pair[0] in (0, 1)]
 
 
 @pytest.mark.parametrize("link_range", [1, 2, 3, 5, 6])

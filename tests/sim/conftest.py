@@ -133,6 +133,7 @@ class Market(Env):
         births: share of (time, agent, world) in which an agent begins a new life.
         last: the first world ends at this time, the others one after another; None: none does.
         lifetime: world time for which mail is seen; None: no limit.
+        hears: whether who begins a new life hears what was sent before it.
     """
 
     num_agents: int = 2
@@ -142,6 +143,7 @@ class Market(Env):
     births: float = 0.0
     last: int | None = None
     lifetime: int | None = None
+    hears: bool = False
     name: str = "market"
 
     def make(self, num_worlds, split, device):
@@ -155,7 +157,7 @@ class MarketWorld(World):
         self.env, self.num_worlds, self.device = env, num_worlds, device
         self.agents = tuple(f"agent_{i}" for i in range(env.num_agents))
         self.horizon, self.message_lifetime = env.horizon, env.lifetime
-        self.early_end = env.last is not None
+        self.early_end, self.hears_at_birth = env.last is not None, env.hears
 
     def spaces(self, agent: str) -> AgentSpaces:
         return AgentSpaces((SEEN,), CLASSES if self.env.discrete else 2, self.env.discrete)

@@ -18,6 +18,7 @@ from dnicomm.sim import (
     Evaluation,
     GumbelSymbol,
     MessageEncoder,
+    OwnNormalizer,
     PoissonClock,
     RegulariseDiscretise,
     Simulation,
@@ -36,6 +37,30 @@ def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     noise = torch.rand(shape, generator=random, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
     message = torch.randn(shape, generator=random, dtype=torch.float64)
     return message.requires_grad_(), noise
+
+
+# -- each message by itself -----------------------------------------------------------------------
+
+
+def test_a_message_is_normalised_by_its_own_mean_and_deviation():
+    message, _ = drawn(N, B, D)
+    sent = OwnNormalizer().encode(3 + 10 * message, None, None, True)
+    torch.testing.assert_close(sent.mean(-1), torch.zeros(N, B, dtype=torch.float64))
+    torch.testing.assert_close(sent.var(-1, unbiased=False), torch.ones(N, B, dtype=torch.float64),
+                               atol=1e-5, rtol=0)  # fmt: skip
+
+
+def test_worlds_do_not_see_each_other_and_a_test_is_as_training():
+    message, _ = drawn(N, B, D)
+    whole = OwnNormalizer().encode(message, None, None, True)
+    active = torch.tensor([[True, False, True, True]] * N)
+    tested = OwnNormalizer().encode(message[:, 1:2], torch.arange(N), active[:, 1:2], False)
+    assert torch.equal(whole[:, 1:2], tested)
+
+
+def test_a_number_alone_says_nothing_once_it_is_normalised_by_itself(market):
+    with pytest.raises(UserError, match=r"message\.size=1: a number normalised by itself"):
+        Simulation(market(), ActorCritic, message_size=1, normalise="own")
 
 
 # -- DIAL's unit ----------------------------------------------------------------------------------

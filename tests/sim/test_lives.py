@@ -101,6 +101,27 @@ def test_a_new_life_has_a_new_state_and_has_heard_nothing(window, feedback, lear
     assert hidden > 10
 
 
+def test_a_new_life_may_hear_what_was_said_before_it(market):
+    """The same mail as if nobody had been born, and a new state all the same."""
+    heard = []
+    for births in (0.0, 0.2):
+        env = market(num_agents=3, horizon=T, births=births, hears=True)
+        sim = simulation(env, Counter, window=5, feedback="none", optimizer=SGD(0.0))
+        found = []
+
+        def note(lane, tick, observation, inbox, state, found=found) -> None:
+            found.append((inbox.mask.clone(), inbox.age.clone(), state[0].clone()))
+
+        sim.engine.observer = note
+        sim.engine.play(0)
+        heard.append(found)
+    assert len(heard[0]) == len(heard[1])
+    for (mask, age, _), (other_mask, other_age, _) in zip(*heard, strict=True):
+        assert torch.equal(mask, other_mask)
+        assert torch.equal(age, other_age)
+    assert any(not torch.equal(one[2], other[2]) for one, other in zip(*heard, strict=True))
+
+
 @pytest.mark.parametrize("kind", [RecurrentActorCritic, RecurrentPPO])
 def test_nobody_else_feels_a_birth(kind, market):
     """One of two agents that don't talk is born anew: bit for bit the same run of the other one."""

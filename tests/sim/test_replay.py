@@ -137,12 +137,12 @@ def watch(sim: Simulation, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Se
         detached = pytree.tree_map(lambda leaf: leaf.detach().clone(), (inbox, state))
         before[id(tick)], inputs[id(tick)] = detached[1], (observation.clone(), detached[0])
 
-    def replay(engine, lane, window, outcomes, live) -> None:
+    def replay(engine, lane, window, outcomes) -> None:
         seen = Seen(window, list(outcomes))
         for tick in window.ticks:
             seen.before[tick.time], seen.inputs[tick.time] = before[id(tick)], inputs[id(tick)]
         found[lane.population.names[0]].append(seen)
-        further_steps(engine, lane, window, outcomes, live)
+        further_steps(engine, lane, window, outcomes)
 
     sim.engine.observer = note
     monkeypatch.setattr(learning, "replay", replay)

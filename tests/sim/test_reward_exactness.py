@@ -132,7 +132,7 @@ def test_whatever_becomes_of_messages(own, market, device):
 
 @pytest.mark.parametrize("kind", [ActorCritic, RecurrentActorCritic])
 def test_agents_that_choose_when_to_send(kind, market):
-    check(market(horizon=T), partial(kind, width=6, gate=True, pool=True))
+    check(market(horizon=T), partial(kind, width=6, gate=True, pool="mean"))
 
 
 @pytest.mark.parametrize("kind", [PPO, RecurrentPPO])

@@ -58,7 +58,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # -- one network for all --------------------------------------------------------------------------
 
 KINDS = {
-    "a2c": partial(ActorCritic, width=6, pool=True),
+    "a2c": partial(ActorCritic, width=6, pool="mean"),
     "recurrent": partial(RecurrentActorCritic, width=6),
     "ppo": partial(PPO, width=6, epochs=3, gate=True),
     "recurrent_ppo": partial(RecurrentPPO, width=6, epochs=2),
@@ -182,7 +182,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "ppo": {"agent": KINDS["ppo"], "utility": UtilitySettings(CriticUtility, Adam(1e-2))},
     "recurrent_ppo": {"agent": KINDS["recurrent_ppo"], "feedback": "mixed"},
     "scarce": {
-        "agent": partial(RecurrentActorCritic, width=6, gate=True, pool=True),
+        "agent": partial(RecurrentActorCritic, width=6, gate=True, pool="mean"),
         "channel": standard_channel(bandwidth=0.4, queue=1, cost=0.1, cost_unit="bit", quantise=4),
     },
 }

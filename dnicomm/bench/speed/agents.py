@@ -8,6 +8,7 @@ from time import process_time
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.loop import Loop
 from dnicomm.bench.speed.measuring import Rates, Spread, ratio
+from dnicomm.bench.speed.measuring import rates as measure_rates
 from dnicomm.bench.speed.step import ADAM_BYTES
 from dnicomm.sim import Simulation
 from dnicomm.sim.profile import StageTimer
@@ -26,13 +27,9 @@ class AgentsRow:
     ours: Spread
     loop: Spread
     times_loop: Spread
-    floor: float
+    floor: Spread
+    times_floor: Spread  # how many times the floor's time a tick takes
     shares: dict[str, float]  # of the time, by stage
-
-    @property
-    def under_floor(self) -> float:
-        """How many times the floor's time a tick takes."""
-        return self.floor / self.ours.median
 
     @property
     def outside(self) -> float:
@@ -51,18 +48,22 @@ def measure_agents(rates: Rates, crowd: Crowd, rounds: int, loop_agents: int) ->
     play_episode(simulation, 0)
     for _ in range(3):
         loop.step()
-    ours, theirs = [], []
+    ours, theirs, floors = [], [], []
+    size = rates.nearest(floor_bytes(simulation, crowd)[1])
     timer = StageTimer(processor=True)
     for number in range(rounds):
         with timer.watch():
             ours.append(1 / play_episode(simulation, number + 1))
         theirs.append(1 / _play_loop(loop))
+        # the machine's rates at this very time: others use it too
+        floors.append(1 / floor_seconds(measure_rates(1, size, size), simulation, crowd))
     return AgentsRow(
         crowd.num_agents,
         Spread.of(ours),
         Spread.of(theirs),
         ratio(ours, theirs),
-        1 / floor_seconds(rates, simulation, crowd),
+        Spread.of(floors),
+        ratio(floors, ours),
         timer.shares(),
     )
 
@@ -88,13 +89,20 @@ def floor_seconds(rates: Rates, simulation: Simulation, crowd: Crowd) -> float:
     Each parameter of an agent takes part in three products with B rows, each of a utility model
     too: two for its estimate and its estimate again when it is fitted, one for its gradient.
     """
+    moved, footprint = floor_bytes(simulation, crowd)
+    return rates.seconds(3 * crowd.num_worlds * _numbers(simulation), moved, footprint)
+
+
+def floor_bytes(simulation: Simulation, crowd: Crowd) -> tuple[float, float]:
+    """Bytes that an agent-tick moves, and that all of one time do."""
+    moved = (ADAM_BYTES + GATHER_BYTES + PASS_BYTES) * _numbers(simulation)
+    return moved, moved * max(crowd.num_agents * crowd.rate, 1)
+
+
+def _numbers(simulation: Simulation) -> int:
+    """Parameters of an agent and of the utility models of its channels."""
     (population,) = simulation.populations
-    agent = population.agents.parameters.shape[1]
     utility = 0
     if population.interface is not None:
         utility = population.interface.utilities.parameters.shape[1] * population.spec.num_inputs
-    numbers = agent + utility
-    moved = (ADAM_BYTES + GATHER_BYTES + PASS_BYTES) * numbers
-    macs = 3 * crowd.num_worlds * numbers
-    footprint = moved * max(crowd.num_agents * crowd.rate, 1)
-    return rates.seconds(macs, moved, footprint)
+    return population.agents.parameters.shape[1] + utility

@@ -54,7 +54,7 @@ BUDGETS = {
         copied=2**28,
         layers=Layers(),
         boundary=Boundary(),
-        agents={1: 200, 10: 100, 100: 30, 1000: 10, 10_000: 6},
+        agents={1: 200, 10: 100, 100: 30, 1000: 10, 10_000: 10},
         loop_agents=30,
         crowd=Crowd(num_agents=100, horizon=10),
         values={

@@ -10,8 +10,6 @@ from time import process_time
 
 import torch
 
-MAC_FLOPS = 2  # operations in a multiply-accumulate
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -60,31 +58,35 @@ class Rates:
 
     Args:
         product: multiply-accumulates a second of a product of 256 x 256 matrices.
-        seconds_of: by bytes of a copied tensor, bytes read and written a second.
+        copy: bytes read and written a second, by the bytes of the tensor copied.
     """
 
     product: float
     copy: Mapping[int, float]
 
+    def nearest(self, footprint: float) -> int:
+        """Size of the copy that uses about so many bytes."""
+        return min(self.copy, key=lambda size: abs(math.log(2 * size / footprint)))
+
     def bandwidth(self, footprint: float) -> float:
-        """Bytes a second where so many bytes are in use: the copy nearest in size."""
-        return self.copy[min(self.copy, key=lambda size: abs(math.log(2 * size / footprint)))]
+        """Bytes a second where so many bytes are in use."""
+        return self.copy[self.nearest(footprint)]
 
     def seconds(self, macs: float, moved: float, footprint: float) -> float:
         """The least time of multiply-accumulates and bytes read and written."""
         return macs / self.product + moved / self.bandwidth(footprint)
 
 
-def rates(rounds: int, largest: int) -> Rates:
+def rates(rounds: int, largest: int, smallest: int = 2**18) -> Rates:
     """Measure them.
 
     Args:
-        largest: bytes of the largest tensor that is copied; smaller ones are too.
+        largest: bytes of the largest tensor that is copied, and ``smallest`` of the smallest.
     """
     a, b, out = (torch.randn(256, 256) for _ in range(3))
     products = in_turns({"product": lambda: torch.mm(a, b, out=out)}, rounds, 20)["product"]
     copies: dict[int, float] = {}
-    size = 2**18
+    size = smallest
     while size <= largest:
         source, target = torch.randn(size // 4), torch.empty(size // 4)
         calls = max(2**24 // size, 1)

@@ -27,7 +27,7 @@ class Findings:
         for kept, row in zip(found["steps"], self.steps, strict=True):
             kept["over_floor"] = row.over_floor
         for kept, of in zip(found["agents"], self.agents, strict=True):
-            kept |= {"under_floor": of.under_floor, "outside": of.outside}
+            kept["outside"] = of.outside
         for kept, curve in zip(found["curves"], self.curves, strict=True):
             kept["exponent"] = curve.exponent
         return found
@@ -120,8 +120,8 @@ def _agents(rows: list[AgentsRow]) -> Grid:
                 _spread(row.ours, 0),
                 _spread(row.loop, 0),
                 _spread(row.times_loop, 1),
-                f"{row.floor:,.0f}",
-                f"{row.under_floor:.1f}",
+                f"{row.floor.median:,.0f}",
+                _spread(row.times_floor, 1),
             ]
             for row in rows
         ],
