@@ -41,6 +41,15 @@ def test_every_page_is_in_the_navigation():
     assert pages(navigation) == there
 
 
+@pytest.mark.parametrize("room", ["core", "sim"])
+def test_pages_in_an_order_of_their_own_leave_nothing_out(room):
+    page = (ROOT / "docs" / "reference" / f"{room}.md").read_text()
+    module = importlib.import_module(f"dnicomm.{room}")
+    own = {name for name in module.__all__
+           if getattr(module, name).__module__.startswith(f"dnicomm.{room}.")}  # fmt: skip
+    assert set(re.findall(rf"^::: dnicomm\.{room}\.(\w+)$", page, re.M)) == own
+
+
 @pytest.mark.slow
 def test_everything_public_is_described(site):
     """By the name that it is imported by; or, where a module has the same name, by its own."""
