@@ -19,10 +19,10 @@ def site(tmp_path_factory):
     pytest.importorskip("mkdocs", reason="mkdocs is not installed (pip install dnicomm[docs])")
     target = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", target], cwd=ROOT,
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", target], cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
     )  # fmt: skip
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert done.returncode == 0, done.stdout + done.stderr
     return {path.relative_to(target): path.read_text() for path in target.rglob("*.html")}
 
 
@@ -39,6 +39,15 @@ def test_every_page_is_in_the_navigation():
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     assert pages(navigation) == there
+
+
+@pytest.mark.parametrize("room", ["core", "sim"])
+def test_pages_in_an_order_of_their_own_leave_nothing_out(room):
+    page = (ROOT / "docs" / "reference" / f"{room}.md").read_text()
+    module = importlib.import_module(f"dnicomm.{room}")
+    own = {name for name in module.__all__
+           if getattr(module, name).__module__.startswith(f"dnicomm.{room}.")}  # fmt: skip
+    assert set(re.findall(rf"^::: dnicomm\.{room}\.(\w+)$", page, re.M)) == own
 
 
 @pytest.mark.slow
