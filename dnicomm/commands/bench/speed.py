@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("dnicomm bench speed", epilog=EPILOG,
                     description="Times beside backpropagation, loops and floors.")  # fmt: skip
     parser.add_argument("words", metavar="KEY=VALUE", nargs="*",
-                        help="budget=smoke|cpu (cpu), parts=LIST of step,agents,curves,environments")  # fmt: skip
+                        help=f"budget=smoke|cpu (cpu), parts={','.join(PARTS)} (all)")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=Path("speed"),
                         help="for speed.json, speed.md and curves.svg; default: speed")  # fmt: skip
     given = parser.parse_args(arguments)
