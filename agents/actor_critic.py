@@ -26,6 +26,8 @@ class ActorCritic(Agent):
     Args:
         width: units of the hidden layer.
         entropy: weight of the policy's entropy.
+        echo: whether what it heard is part of what it says; else a layer of its own says what it
+            sees, and learning to act does not change what its words mean.
         value_weight: weight of the value's error.
         pool: ``sum`` or ``mean``: it hears that of its inbox only, not who sent; None: each sender.
         gate: whether it learns when to send and when to stay silent (Singh et al., 2019).
@@ -39,11 +41,13 @@ class ActorCritic(Agent):
         value_weight: float = 0.5,
         pool: str | None = None,
         gate: bool = False,
+        echo: bool = True,
     ) -> None:
         super().__init__(spec)
         self.entropy, self.value_weight, self.pool = entropy, value_weight, pool
         self.body = nn.Sequential(nn.Linear(reading_size(spec, pool), width), nn.Tanh())
-        self.message = nn.Linear(width, spec.message_size)
+        self.echo = echo
+        self.message = nn.Linear(width if echo else spec.observation_size, spec.message_size)
         self.policy = nn.Linear(width, spec.action_size)
         self.value = nn.Linear(width, 1)
         self.gate = nn.Linear(width, 1) if gate else None
@@ -51,14 +55,19 @@ class ActorCritic(Agent):
         self.log_std = None if spec.discrete else nn.Parameter(torch.zeros(spec.action_size))
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
-        return self.heads(self.body(reading(observation, inbox, self.pool)), state)
+        h = self.body(reading(observation, inbox, self.pool))
+        return self.heads(h, observation.flatten(1), state)
 
-    def heads(self, h: Tensor, state: State) -> TickOutput:
-        """Action, message, value and gate of a hidden activation ``[B, width]``."""
+    def heads(self, h: Tensor, seen: Tensor, state: State) -> TickOutput:
+        """Action, message, value and gate of a hidden activation ``[B, width]``.
+
+        Args:
+            seen: the observation, ``[B, observation_size]``.
+        """
         action = self.policy(h)
         return TickOutput(
             action,
-            self.message(h),
+            self.message(h if self.echo else seen),
             state,
             self.value(h).squeeze(-1),
             None if self.log_std is None else self.log_std.expand_as(action),
@@ -83,7 +92,7 @@ class RecurrentActorCritic(ActorCritic):
 
     Args:
         width: units of the hidden layer and of the state.
-        entropy, value_weight, pool, gate: as of :class:`ActorCritic`.
+        entropy, value_weight, pool, gate, echo: as of :class:`ActorCritic`.
     """
 
     def __init__(
@@ -94,8 +103,9 @@ class RecurrentActorCritic(ActorCritic):
         value_weight: float = 0.5,
         pool: str | None = None,
         gate: bool = False,
+        echo: bool = True,
     ) -> None:
-        super().__init__(spec, width, entropy, value_weight, pool, gate)
+        super().__init__(spec, width, entropy, value_weight, pool, gate, echo)
         self.width = width
         self.cell = GatedCell(width, width)
 
@@ -104,7 +114,7 @@ class RecurrentActorCritic(ActorCritic):
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
         h = self.cell(self.body(reading(observation, inbox, self.pool)), state)
-        return self.heads(h, h)
+        return self.heads(h, observation.flatten(1), h)
 
 
 class PPO(ActorCritic):
@@ -113,9 +123,10 @@ class PPO(ActorCritic):
     Args:
         width: units of the hidden layer.
         epochs: passes over each window; messages keep the gradient of the first, which is one step.
-        minibatches: steps of each further pass, on as many shares of the worlds.
+        minibatches: steps of each further pass, on as many shares of the worlds; above 1, messages
+            learn in the first pass alone.
         clip: how far from 1 the ratio of new and old probability may be of use.
-        entropy, value_weight, pool, gate: as of :class:`ActorCritic`.
+        entropy, value_weight, pool, gate, echo: as of :class:`ActorCritic`.
     """
 
     normalises_advantages = True
@@ -130,9 +141,10 @@ class PPO(ActorCritic):
         value_weight: float = 0.5,
         pool: str | None = None,
         gate: bool = False,
+        echo: bool = True,
         minibatches: int = 1,
     ) -> None:
-        super().__init__(spec, width, entropy, value_weight, pool, gate)
+        super().__init__(spec, width, entropy, value_weight, pool, gate, echo)
         self.epochs, self.clip, self.minibatches = epochs, clip, minibatches
 
     def policy_loss(self, likely: Tensor, outcome: Outcome) -> Tensor:

@@ -5,7 +5,8 @@ further epoch the members' ticks are computed again, with their stepped paramete
 same observations and inboxes, and their losses with the same outcomes: all worlds in one step, or
 a share of the worlds in each. A message gets the gradient again that it had in the first pass,
 synthetic or true: its receiver is not asked anew, and the utility model is fitted to the first
-pass alone.
+pass alone. Not so where a pass has several steps: nothing bounds what that many of them would do
+to what messages mean, as the clip does for actions, so there it counts in the first step alone.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class _Again:
     active: Tensor | None
     allowed: Tensor | None  # [n, B, A], or [n, B, T, A]
     outcome: Outcome
-    told: Sequence[Tensor | None]  # [n, B, D] each, what the ticks' messages got
+    told: Sequence[Tensor | None]  # [n, B, D] each, what the ticks' messages get
 
     def within(
         self, worlds: Tensor | None
@@ -68,7 +69,9 @@ def replay(engine: Engine, lane: Lane, window: OpenWindow, outcomes: Sequence[Ou
     Args:
         outcomes: of the window's ticks.
     """
-    again = [_again(tick, outcome) for tick, outcome in zip(window.ticks, outcomes, strict=True)]
+    repeats = lane.population.minibatches == 1
+    pairs = zip(window.ticks, outcomes, strict=True)
+    again = [_again(tick, outcome, repeats) for tick, outcome in pairs]
     if _independent(lane, window):
         again = [_together(again)]
     for epoch in range(1, lane.population.epochs):
@@ -76,11 +79,11 @@ def replay(engine: Engine, lane: Lane, window: OpenWindow, outcomes: Sequence[Ou
             _step(engine, lane, window, again, worlds)
 
 
-def _again(tick: Tick, outcome: Outcome) -> _Again:
+def _again(tick: Tick, outcome: Outcome, repeats: bool) -> _Again:
     assert tick.inbox is not None, "ticks that are computed again keep what they read"
     assert tick.observation is not None
     inbox = tick.inbox._replace(messages=tick.inbox.messages.detach())
-    got = tick.message.grad
+    got = tick.message.grad if repeats else None
     told = None if got is None else got.detach().clone()
     return _Again([tick], tick.observation, inbox, tick.active, tick.allowed, outcome, [told])
 

@@ -196,6 +196,30 @@ def test_a_gate_is_one_more_head(kind, spec):
     assert names - {name for name, _ in without.named_parameters()} == {"gate.weight", "gate.bias"}
 
 
+# -- the echo -------------------------------------------------------------------------------------
+
+
+@each_agent
+@each_spec
+def test_without_an_echo_it_says_what_it_sees_alone(kind, spec):
+    """By weights of its own: what it does and is worth doesn't depend on them."""
+    agent = built(kind, spec, echo=False)
+    one, two = ticked(agent), ticked(agent, heard=inbox(spec, seed=20))
+    assert torch.equal(one.message, two.message)
+    assert not torch.equal(one.value, two.value)
+    assert not torch.equal(one.message, ticked(agent, seed=30).message)
+    assert set(said_by(agent, one.message)) == {"message.weight", "message.bias"}
+    heard = built(kind, spec)
+    assert not torch.equal(ticked(heard).message, ticked(heard, heard=inbox(spec, 20)).message)
+
+
+def said_by(agent, message: Tensor) -> list[str]:
+    """Names of the parameters that a message depends on."""
+    names, own = zip(*agent.named_parameters(), strict=True)
+    found = torch.autograd.grad(message.sum(), own, allow_unused=True)
+    return [name for name, part in zip(names, found, strict=True) if part is not None]
+
+
 # -- the pool -------------------------------------------------------------------------------------
 
 

@@ -114,6 +114,22 @@ def test_each_pass_is_a_step_on_each_share_of_the_worlds(
         torch.testing.assert_close(found, population.agents.parameters[row])
 
 
+def test_messages_learn_in_the_first_pass_alone(market):
+    """What a message got is not taken again by every share; where a pass is one step it is."""
+    said, steps = [], []
+    for epochs, minibatches in ((1, 1), (3, 2), (3, 1)):
+        agent = partial(PPO, width=5, epochs=epochs, minibatches=minibatches, echo=False)
+        sim = simulation(market(horizon=6), agent, feedback="exact")
+        sim.engine.play(0)
+        (population,) = sim.populations
+        own = population.agents.module(0)
+        said.append(own.message.weight)
+        steps.append(own.policy.weight)
+    assert torch.equal(said[0], said[1])
+    assert not torch.equal(said[0], said[2])
+    assert not torch.equal(steps[0], steps[1])
+
+
 def test_it_must_be_a_whole_number(market):
     with pytest.raises(UserError, match="agent_0: minibatches is 0; it must be 1 or more"):
         simulation(market(), partial(PPO, minibatches=0))

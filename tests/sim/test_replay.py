@@ -45,8 +45,8 @@ pytestmark = pytest.mark.usefixtures("double")
 class Echo(RecurrentPPO):
     """Its message, its state and what it acts on are one and the same."""
 
-    def heads(self, h, state):
-        return super().heads(h, state)._replace(message=h)
+    def heads(self, h, seen, state):
+        return super().heads(h, seen, state)._replace(message=h)
 
 
 class Rated(ActorCritic):
