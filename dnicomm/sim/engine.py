@@ -4,7 +4,7 @@ At each time t::
 
     deliver   what has arrived goes into inboxes
     open      populations whose window begins gather the members due in it
-    tick      due agents turn observation, inbox and state into action, message and state
+    tick      due agents turn observation, inbox and state into action and message (ticking.py)
     feed back receivers' utility models answer at once, messages go on their way (sending.py)
     step      the worlds go on by one unit of time, last actions held
     close     windows that end at t backpropagate, update, settle (see learning.py)
@@ -24,20 +24,19 @@ from torch.utils import _pytree as pytree
 
 from dnicomm.core import Window
 from dnicomm.core.stages import stage
-from dnicomm.sim.agent import Inbox, State, TickOutput
+from dnicomm.sim.agent import Inbox, State
 from dnicomm.sim.channel import Channel
-from dnicomm.sim.checks import check_output
 from dnicomm.sim.clock import Clock
 from dnicomm.sim.credit import Discount
 from dnicomm.sim.fates import fates
 from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.lane import Lane, lane_of
 from dnicomm.sim.learning import close_windows
-from dnicomm.sim.policy import Choice, choose, within
 from dnicomm.sim.population import AgentPopulation, Index
 from dnicomm.sim.random import generator, torch_seed
 from dnicomm.sim.scarcity import LinkQueues
 from dnicomm.sim.sending import feed_back
+from dnicomm.sim.ticking import tick
 from dnicomm.sim.topology import Edge
 from dnicomm.sim.window import OpenWindow, Tick, replace_rows, take_rows
 from dnicomm.sim.world import World
@@ -114,7 +113,7 @@ class Engine:
                     self._renew(time)
                 with stage("tick"):
                     self._open(time)
-                    ticks = self._tick(time)
+                    ticks = tick(self, time)
                 with stage("feedback"):
                     feed_back(self, time, ticks)
                 if self.onlooker is not None:
@@ -211,82 +210,6 @@ class Engine:
             lane.window = OpenWindow(time, members, rows, record, state, at, state)
             lane.mailbox.open_window(members)
 
-    def _tick(self, time: int) -> list[tuple[Lane, Tick]]:
-        there = self._there()
-        done = []
-        for lane in self.lanes:
-            members = np.flatnonzero(lane.due[:, time])
-            if lane.window is None or len(members) == 0:
-                continue
-            done.append((lane, self._tick_members(time, lane, lane.window, members, there)))
-        return done
-
-    def _tick_members(
-        self, time: int, lane: Lane, window: OpenWindow, members: Index, there: Tensor | None
-    ) -> Tick:
-        population, world = lane.population, self.world
-        indices = population.indices[members]
-        active = None if there is None else there[self.tensor(indices)]
-        place = window.place(members)
-        rows = window.rows if place is None else window.rows.take(place)
-        with stage("observe"):
-            inbox = Inbox(*lane.mailbox.read(time, place, active))
-        if self.intervene is not None:
-            inbox = self.intervene(time, lane, members, inbox)
-        if population.spec.observation_size == 0 and population.spec.num_inputs:
-            # nothing seen and nothing heard: there is nothing to turn into anything
-            heard = inbox.mask.any(-1)
-            active = heard if active is None else active & heard
-        before = take_rows(window.state, place)
-        numbers = indices.tolist()
-        with stage("observe"):
-            observation = world.observe(numbers)
-            allowed = world.allowed(numbers) if population.spec.discrete else None
-        output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
-        check_output(time, population.names[int(members[0])], population.spec, self.edges,
-                     (len(members), world.num_worlds), output, before)  # fmt: skip
-        output = within(output, allowed)
-        window.update_state(place, output.state, active)
-        if place is not None:
-            for name, buffer in rows.buffers.items():
-                window.rows.buffers[name] = window.rows.buffers[name].index_copy(0, place, buffer)
-        at = self.tensor(members)
-        action, spoke = self._choose(time, population, members, output)
-        with stage("world"):
-            if population.spec.action_size:
-                world.act(numbers, action, active)
-            label = world.labels(numbers) if self.learn else None
-        tick = Tick(time, members, at, rows, output, output.message, active, action, spoke, label)
-        if self.learn and population.epochs > 1:
-            tick.observation, tick.inbox, tick.allowed = observation, inbox, allowed
-            # what comes back to it as a message, apart from what else the agent made of it
-            tick.message = output.message.view_as(output.message)
-        window.ticks.append(tick)
-        if self.observer is not None:
-            self.observer(lane, tick, observation, inbox, before)
-        if self.learn:
-            ticked = torch.ones_like(at) if active is None else active.any(1).long()
-            population.ticks.index_add_(0, at, ticked)
-        if self.learn and population.spec.num_inputs:
-            read = inbox.mask if active is None else inbox.mask & active[..., None]  # [n, B, K]
-            population.channel_meter.count_reads(at, read, inbox.age)
-        return tick
-
-    @torch.no_grad()
-    def _choose(
-        self, time: int, population: AgentPopulation, members: Index, output: TickOutput
-    ) -> Choice:
-        """What is done ``[n, B]``: drawn where rewards are to be learnt from, else the best."""
-        scores, spec = output.action, population.spec
-        drawn = self.learn and self.world.rewards
-        if not drawn or not (spec.action_size or output.speak is not None):
-            return choose(output, spec.discrete, None)
-        numbers = spec.action_size + (output.speak is not None)
-        key = "action", population.names[0], time
-        return choose(
-            output, spec.discrete, self.uniform(key, population, members, scores, numbers)
-        )
-
     def uniform(
         self,
         key: tuple[str | int, ...],
@@ -333,7 +256,7 @@ class Engine:
         self.alive.append(self._unless_ended(alive))
         return self.world.early_end and ended is not None and bool(ended.all())
 
-    def _there(self) -> Tensor | None:
+    def there(self) -> Tensor | None:
         """Who may act now, ``[num_agents, B]``: not the dead, nobody in a world that has ended."""
         return self._unless_ended(self.world.active())
 

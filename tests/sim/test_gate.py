@@ -140,9 +140,9 @@ def test_a_silence_is_told_nothing(feedback, market, monkeypatch):
             )
     found, plain = [], learning.replay
 
-    def note(engine, lane, window, outcomes, live):
+    def note(engine, lane, window, outcomes):
         found.extend(window.ticks)
-        plain(engine, lane, window, outcomes, live)
+        plain(engine, lane, window, outcomes)
 
     monkeypatch.setattr(learning, "replay", note)
     sim.engine.play(0)
