@@ -55,7 +55,9 @@ def guided_lines():
         for line in lines_of(page):
             if line not in seen:
                 seen.add(line)
-                quick = page.name == "README.md" or line.split()[1] in ("check", "list", "report")
+                command = line.split()[1]
+                quick = page.name == "README.md" and command != "bench"
+                quick = quick or command in ("check", "list", "report")
                 slow = () if quick else (pytest.mark.slow,)
                 yield pytest.param(page, shlex.split(line)[1:], id=line, marks=slow)
 
@@ -143,7 +145,12 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+SLOW = ("clocks", "layers", "recurrent")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in EXAMPLES]
+)
 def test_an_example_reaches_what_it_says(name):
     """Fixed seeds; the bounds leave room for another machine's last bits."""
     done = subprocess.run(

@@ -177,7 +177,10 @@ def test_milestones_that_were_not_reached_are_left_out():
     assert found["samples_a_final"] == 20.0
 
 
-@each_method
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=() if m in ("dni", "locked") else pytest.mark.slow) for m in METHODS],
+)
 def test_a_run_from_its_folder(method, tmp_path):
     folder = RunFolder.create(tmp_path / "run", {"seed": 0})
     summary = run(pair(method, steps=4), lambda: pair(method), 2, folder)
