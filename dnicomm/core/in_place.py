@@ -19,6 +19,40 @@ BLOCK = 2**18  # numbers of a gradient at once: still in the cache when they are
 LARGEST_RATE, LEAST_EPSILON = 1e3, 1e-12  # within them a finite row stays finite
 
 
+def fused_adam(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    steps: list[Tensor],
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    divisor: Tensor | None = None,
+) -> None:
+    """torch's kernel of Adam, in place, on tensors whose ``steps`` count this one already.
+
+    Args:
+        divisor: of the gradients, which it changes; None: 1.
+    """
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        means,
+        squares,
+        [],
+        steps,
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=0.0,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+        grad_scale=divisor,
+    )
+
+
 class RowsInPlace:
     """Steps rows of a population's own tensors by Adam.
 
@@ -118,21 +152,16 @@ class RowsInPlace:
                 if not chosen:
                     continue
             self.slots["steps"].index_add_(0, torch.tensor(chosen), norm.new_ones(len(chosen), 1))
-            torch._fused_adam_(
+            fused_adam(
                 [self._rows[row] for row in chosen],
                 given,
                 [self._moments["mean"][row] for row in chosen],
                 [self._moments["square"][row] for row in chosen],
-                [],
                 [self._moments["steps"][row] for row in chosen],
-                lr=lr,
-                beta1=optimizer.betas[0],
-                beta2=optimizer.betas[1],
-                weight_decay=0.0,
-                eps=optimizer.eps,
-                amsgrad=False,
-                maximize=False,
-                grad_scale=divide,
+                lr,
+                optimizer.betas,
+                optimizer.eps,
+                divide,
             )
         self._trusted = self._versions()
         return torch.cat(norms) if norms else gradient.new_zeros(0), stepped
@@ -143,21 +172,9 @@ class RowsInPlace:
             return False
         parameters, mean, square, steps = self._only
         steps[0] += 1
-        torch._fused_adam_(
-            parameters,
-            [gradient[0]],
-            mean,
-            square,
-            [],
-            steps,
-            lr=rate(optimizer.lr, optimizer.decay, progress),
-            beta1=optimizer.betas[0],
-            beta2=optimizer.betas[1],
-            weight_decay=0.0,
-            eps=optimizer.eps,
-            amsgrad=False,
-            maximize=False,
-        )
+        lr = rate(optimizer.lr, optimizer.decay, progress)
+        betas, eps = optimizer.betas, optimizer.eps
+        fused_adam(parameters, [gradient[0]], mean, square, steps, lr, betas, eps)
         self._trusted = self._versions()
         return True
 

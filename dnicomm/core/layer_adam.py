@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dnicomm.core.in_place import fused_adam
+
 
 class LayerAdam(torch.optim.Adam):
     """``torch.optim.Adam`` whose step on the CPU is a call of its fused kernel.
@@ -49,21 +51,15 @@ class LayerAdam(torch.optim.Adam):
                     state["exp_avg_sq"] = torch.zeros_like(parameter)
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
-            beta1, beta2 = group["betas"]
-            torch._fused_adam_(
+            fused_adam(
                 parameters,
-                [p.grad for p in parameters],
+                [p.grad for p in parameters if p.grad is not None],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
-                [],
                 steps,
-                lr=group["lr"],
-                beta1=beta1,
-                beta2=beta2,
-                weight_decay=0.0,
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
+                group["lr"],
+                group["betas"],
+                group["eps"],
             )
         return loss
 
