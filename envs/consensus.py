@@ -26,9 +26,9 @@ class Consensus(Env):
     """Configuration of the consensus.
 
     Args:
-        num_agents: N, at least 2.
-        degree: neighbours of each agent, at least 2 (1 of two agents) and at most N - 1; N times
-            it is even.
+        num_agents: N, at least 1.
+        degree: neighbours of each agent, at least 2 (1 of two agents, 0 of one alone) and at most
+            N - 1; N times it is even.
         up: probability that a link is there, for each link and unit of time; above 0, at most 1.
         horizon: world time of an episode, at least 1.
         graph: seed of the graph, at least 0; the graph is the same in all episodes.
@@ -42,7 +42,7 @@ class Consensus(Env):
     name: str = "consensus"
 
     def __post_init__(self) -> None:
-        for key, least in (("num_agents", 2), ("degree", 1), ("horizon", 1), ("graph", 0)):
+        for key, least in (("num_agents", 1), ("degree", 0), ("horizon", 1), ("graph", 0)):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"env.{key}={value}: must be a whole number of at least {least}")
@@ -59,8 +59,11 @@ class Consensus(Env):
                 f"env.degree={degree}: no graph of {count} agents has it, for {count} times "
                 f"{degree} is odd"
             )
-        if degree == 1 and count > 2:
-            raise UserError(f"env.degree=1: {count} agents would talk in pairs; at least 2")
+        if degree < min(2, count - 1):
+            alone = "would talk in pairs" if degree else "would talk to nobody"
+            raise UserError(
+                f"env.degree={degree}: {count} agents {alone}; at least {min(2, count - 1)}"
+            )
 
     def make(self, num_worlds: int, split: Split, device: torch.device) -> ConsensusWorld:
         return ConsensusWorld(self, num_worlds, device)
@@ -83,7 +86,8 @@ class ConsensusWorld(PicturedWorld):
         self.num_worlds, self.device = num_worlds, device
         self.horizon, self.chance = env.horizon, env.up
         self.context_fields = {"mean": ContextField(1)}
-        self.links = np.array(regular_graph(count, env.degree, env.graph))  # [E, 2]
+        links = regular_graph(count, env.degree, env.graph)
+        self.links = np.array(links, dtype=np.int64).reshape(-1, 2)  # [E, 2]
         ends = np.concatenate([self.links, self.links[:, ::-1]])  # [2E, 2] both ways
         ends = ends[np.lexsort((ends[:, 0], ends[:, 1]))]  # by receiver, then sender
         self.edges = tuple((self.agents[a], self.agents[b]) for a, b in ends.tolist())

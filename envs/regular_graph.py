@@ -22,7 +22,7 @@ def regular_graph(nodes: int, degree: int, seed: int) -> tuple[tuple[int, int], 
 
     Args:
         nodes: at least ``degree + 1``; ``nodes * degree`` is even.
-        degree: at least 2, or 1 of two nodes.
+        degree: at least 2, or 1 of two nodes, or 0 of one.
         seed: of what is drawn.
     """
     for attempt in range(100):

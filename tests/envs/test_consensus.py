@@ -90,9 +90,11 @@ def test_a_large_graph_is_no_ring_any_more():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_agents": 1}, "env.num_agents=1: must be a whole number of at least 2"),
+        ({"num_agents": 0}, "env.num_agents=0: must be a whole number of at least 1"),
         ({"num_agents": 2.5}, "env.num_agents=2.5: must be a whole number"),
-        ({"degree": 0}, "env.degree=0: must be a whole number of at least 1"),
+        ({"degree": -1}, "env.degree=-1: must be a whole number of at least 0"),
+        ({"degree": 0}, "env.degree=0: 100 agents would talk to nobody; at least 2"),
+        ({"num_agents": 1}, "env.degree=4: one of 1 agents has at most 0 neighbours"),
         ({"degree": True}, "env.degree=True: must be a whole number"),
         ({"horizon": 0}, "env.horizon=0: must be"),
         ({"graph": -1}, "env.graph=-1: must be"),
@@ -201,7 +203,13 @@ def test_ten_thousand_agents_fit():
 
 
 @pytest.mark.parametrize(
-    "env", [Consensus(num_agents=6, degree=3), Consensus(2, degree=1, up=1.0, horizon=4)], ids=str
+    "env",
+    [
+        Consensus(num_agents=6, degree=3),
+        Consensus(2, degree=1, up=1.0, horizon=4),
+        Consensus(1, degree=0),
+    ],
+    ids=str,
 )
 def test_keeps_the_contract(env):
     assert check_env(env, steps=40) == []
@@ -284,6 +292,7 @@ def test_agents_learn_in_it(feedback):
 FORMS = {
     "six": functools.partial(consensus_v0.parallel_env, num_agents=6, horizon=8),
     "pair": functools.partial(consensus_v0.parallel_env, num_agents=2, degree=1, horizon=3),
+    "alone": functools.partial(consensus_v0.parallel_env, num_agents=1, degree=0, horizon=3),
 }
 forms = pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
 

@@ -1,8 +1,8 @@
 """The loop that a user would write: an ``nn.Module`` and a ``torch.optim.Adam`` for each agent.
 
-It does what the simulator does for a :class:`Crowd`: mail that arrives one unit after it was sent,
-normalised messages, synthetic gradients from the receivers' linear models, an update at each tick,
-a fit of a model for each message that a newer one replaces.
+It does what the simulator does for a :class:`Crowd`: mail over links that come and go, there one
+unit after it was sent; synthetic gradients from the receivers' linear models; an update at each
+tick, and a fit of a model for each message that a newer one replaces.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from dnicomm.agents import Recurrent
-from dnicomm.bench.speed.crowd import CLASSES, Crowd
+from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.sim import AgentSpec, Inbox
 
 
 @dataclass
 class _Slot:
-    """What lies in one channel's place at its receiver."""
+    """What lies in one channel's place at its receiver, world by world."""
 
     model: nn.Linear
     optimizer: torch.optim.Optimizer
     message: Tensor  # [B, D]
     gradient: Tensor  # [B, D] found so far
-    there: bool = False
-    arriving: Tensor | None = None
-    over: tuple[Tensor, Tensor] | None = None  # the message that lay there, and its gradient
+    there: Tensor  # [B] bool
+    arriving: tuple[Tensor, Tensor] | None = None  # a message, and the worlds that it is sent in
+    over: tuple[Tensor, Tensor, Tensor] | None = None  # what was replaced, its gradient, and where
 
 
 @dataclass
@@ -37,7 +37,7 @@ class _Member:
     optimizer: torch.optim.Optimizer
     state: Tensor  # [B, S]
     slots: list[_Slot] = field(default_factory=list)
-    receivers: list[_Slot] = field(default_factory=list)
+    receivers: list[tuple[int, _Slot]] = field(default_factory=list)
 
 
 class Loop:
@@ -47,20 +47,21 @@ class Loop:
         self.crowd = crowd
         self.rng = np.random.default_rng(crowd.seed)
         torch.manual_seed(crowd.seed)
-        count, edges = crowd.num_agents, crowd.edges()
-        into = [sum(b == n for _, b in edges) for n in range(count)]
-        self.members = [self._member(max(into)) for _ in range(count)]
+        self.world = crowd.env().make(crowd.num_worlds, "train", torch.device("cpu"))
+        self.world.reset(0, self.rng)
+        place = {name: number for number, name in enumerate(self.world.agents)}
+        edges = [(place[a], place[b]) for a, b in self.world.edges]
+        inputs = len(edges) // crowd.num_agents
+        self.members = [self._member(inputs) for _ in range(crowd.num_agents)]
         for a, b in edges:
             slot = self._slot()
-            self.members[a].receivers.append(slot)
+            self.members[a].receivers.append((b, slot))
             self.members[b].slots.append(slot)
-        self.numbers = torch.randn(count, crowd.num_worlds, 1)
-        self.label = (self.numbers.mean(0)[:, 0] > 0).long()
         self.ticks = 0
 
     def _member(self, inputs: int) -> _Member:
         crowd = self.crowd
-        agent = Recurrent(AgentSpec((1,), CLASSES, True, crowd.message_size, inputs), crowd.width)
+        agent = Recurrent(AgentSpec((1,), 1, False, crowd.message_size, inputs), crowd.width)
         optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3)
         return _Member(agent, optimizer, agent.initial_state(crowd.num_worlds))
 
@@ -71,62 +72,71 @@ class Loop:
         nn.init.zeros_(model.bias)
         nothing = torch.zeros(worlds, size)
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-        return _Slot(model, optimizer, nothing, nothing.clone())
+        nowhere = torch.zeros(worlds, dtype=torch.bool)
+        return _Slot(model, optimizer, nothing, nothing.clone(), nowhere)
 
     def step(self) -> None:
         """One unit of world time."""
         for member in self.members:
             for slot in member.slots:
                 self._deliver(slot)
-        due = np.flatnonzero(self.rng.random(len(self.members)) < self.crowd.rate)
-        for number in due:
-            self._tick(self.members[number], self.numbers[number])
-        self.ticks += len(due)
+        for number in np.flatnonzero(self.rng.random(len(self.members)) < self.crowd.rate):
+            self._tick(int(number))
+            self.ticks += 1
         for member in self.members:
             for slot in member.slots:
                 self._fit(slot)
+        self.world.step()
 
     def _deliver(self, slot: _Slot) -> None:
         if slot.arriving is None:
             return
-        if slot.there:
-            slot.over = slot.message, slot.gradient
-        slot.message, slot.arriving, slot.there = slot.arriving, None, True
-        slot.gradient = torch.zeros_like(slot.message)
+        message, sent = slot.arriving
+        slot.arriving = None
+        replaced = slot.there & sent
+        if replaced.any():
+            slot.over = slot.message, slot.gradient, replaced
+        slot.message = torch.where(sent[:, None], message, slot.message)
+        slot.gradient = torch.where(sent[:, None], 0.0, slot.gradient)
+        slot.there = slot.there | sent
 
     def _fit(self, slot: _Slot) -> None:
-        """The model learns from what was found of a message whose life is over."""
+        """The model learns from what was found of messages whose life is over."""
         if slot.over is None:
             return
-        message, gradient = slot.over
+        message, gradient, where = slot.over
         slot.over = None
         slot.optimizer.zero_grad()
-        (slot.model(message) - gradient).square().sum(1).mean().backward()
+        error = (slot.model(message) - gradient).square().sum(1)
+        error[where].mean().backward()
         slot.optimizer.step()
 
-    def _tick(self, member: _Member, seen: Tensor) -> None:
-        worlds = len(seen)
+    def _tick(self, number: int) -> None:
+        member, world = self.members[number], self.world
+        worlds, size = self.crowd.num_worlds, self.crowd.message_size
         read = [slot.message.clone().requires_grad_() for slot in member.slots]
-        there = torch.tensor([slot.there for slot in member.slots]).expand(worlds, -1)
-        size = self.crowd.message_size
         messages = torch.stack(read, 1) if read else torch.zeros(worlds, 0, size)
+        nothing = torch.zeros(worlds, 0, dtype=torch.bool)
+        there = torch.stack([slot.there for slot in member.slots], 1) if read else nothing
         inbox = Inbox(messages, there, torch.zeros(there.shape))
         member.optimizer.zero_grad()
-        output = member.agent.tick(seen, inbox, member.state)
-        centred = output.message - output.message.mean(0)
-        message = centred * (centred.square().mean(0) + 1e-5).rsqrt()
-        sent, told = message.detach(), torch.zeros_like(message)
-        with torch.no_grad():
-            for slot in member.receivers:
-                told += slot.model(sent)
-                slot.arriving = sent
-        loss = nn.functional.cross_entropy(output.action, self.label, reduction="sum")
-        torch.autograd.backward([loss, message], [torch.ones_like(loss), told])
+        output = member.agent.tick(world.observe([number])[0], inbox, member.state)
+        sent, told = output.message.detach(), torch.zeros(worlds, size)
+        if member.receivers:
+            ends = [number] * len(member.receivers), [to for to, _ in member.receivers]
+            for up, (_, slot) in zip(world.open_edges(*ends), member.receivers, strict=True):
+                with torch.no_grad():
+                    told += torch.where(up[:, None], slot.model(sent), 0.0)
+                slot.arriving = sent, up
+        loss = (output.action - world.labels([number])[0]).square().mean(1)
+        outputs, given = [loss, output.message], [torch.ones(worlds), told]
+        torch.autograd.backward(outputs, given)
         for parameter in member.agent.parameters():
             if parameter.grad is not None:
                 parameter.grad /= worlds
         member.optimizer.step()
         member.state = output.state.detach()
+        world.act([number], output.action.detach()[None], None)
         for slot, leaf in zip(member.slots, read, strict=True):
             if leaf.grad is not None:
-                slot.gradient += leaf.grad
+                slot.gradient = slot.gradient + leaf.grad
