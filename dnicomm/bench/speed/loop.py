@@ -50,7 +50,7 @@ class Loop:
         self.world = crowd.env().make(crowd.num_worlds, "train", torch.device("cpu"))
         self.world.reset(0, self.rng)
         place = {name: number for number, name in enumerate(self.world.agents)}
-        edges = [(place[a], place[b]) for a, b in self.world.edges]
+        edges = [(place[a], place[b]) for a, b in self.world.edges or ()]
         inputs = len(edges) // crowd.num_agents
         self.members = [self._member(inputs) for _ in range(crowd.num_agents)]
         for a, b in edges:
