@@ -12,7 +12,7 @@ from typing import Any
 
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
-from dnicomm.runs.settings import APART, Spread, flat, spread
+from dnicomm.runs.settings import APART, Spread, grouped, keys, spread
 
 COST = ("step_ms", "backprop_ms", "relative_time", "memory_mib", "backprop_memory_mib")
 
@@ -96,28 +96,19 @@ def settings(runs: Iterable[Run]) -> tuple[list[Setting], list[str]]:
 
     Where a setting was run twice with a seed, the later folder counts.
     """
-    groups: dict[str, dict[int, Run]] = {}
-    passed = []
-    for run in runs:
-        keys = flat({key: value for key, value in run.config.items() if key not in APART})
-        group = groups.setdefault(json.dumps([run.name, run.budget, keys], sort_keys=True), {})
-        seed = run.config["seed"]
-        if seed in group:
-            passed.append(f"{group[seed].path}: run again with the same seed in {run.path}")
-        group[seed] = run
+    groups, passed = grouped(runs, lambda run: [run.name, run.budget])
     found = []
-    for group in groups.values():
-        first = next(iter(group.values()))
-        kept = {key: value for key, value in first.config.items() if key not in APART}
-        found.append(Setting(first.name, first.budget, flat(kept), kept, list(group.values())))
+    for group in groups:
+        first = group[0]
+        config = {key: value for key, value in first.config.items() if key not in APART}
+        found.append(Setting(first.name, first.budget, keys(config), config, group))
     return found, passed
 
 
 def varying(settings: Sequence[Setting]) -> list[str]:
     """Keys that differ between settings; those of a method only if they do within one method."""
-    keys = list(dict.fromkeys(key for setting in settings for key in setting.keys))
     found = []
-    for key in keys:
+    for key in dict.fromkeys(key for setting in settings for key in setting.keys):
         if key in ("_target_", "method.name"):
             continue
         own = key.startswith("method.")

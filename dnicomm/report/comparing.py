@@ -12,7 +12,7 @@ from typing import Any
 from dnicomm.errors import UserError, nearest
 from dnicomm.report.markup import figure
 from dnicomm.report.reading import RunView, names, number, part, read_run, series
-from dnicomm.runs.settings import APART, Spread, flat, spread
+from dnicomm.runs.settings import Spread, grouped, keys, spread
 
 INSIDE = ("checkpoints", "recordings", "tensorboard", "wandb")  # of a run folder
 LOWER_IS_BETTER = ("error", "loss", "bits", "perplexity", "samples_to")  # in a metric's name
@@ -113,9 +113,8 @@ def varying(settings: Sequence[Setting]) -> list[str]:
     known = [setting for setting in settings if setting.keys]
     groups = list(dict.fromkeys(group for setting in known for group in setting.choices))
     differing = [g for g in groups if len({written(s.choices.get(g)) for s in known}) > 1]
-    keys = dict.fromkeys(key for setting in known for key in setting.keys)
     found = []
-    for key in keys:
+    for key in dict.fromkeys(key for setting in known for key in setting.keys):
         group = key.partition(".")[0]
         values: dict[str, set[str]] = {}
         for setting in known:
@@ -211,33 +210,16 @@ def _numbered(name: str) -> tuple[int, str]:
 
 
 def _settings(runs: Iterable[RunView]) -> tuple[list[Setting], list[str]]:
-    """Runs grouped by all but their seed; of two with one seed, the later folder counts."""
-    groups: dict[str, dict[Any, RunView]] = {}
-    repeated = []
-    for run in runs:
-        keys = _keys(run)
-        same = json.dumps([run.choice("bench"), keys], sort_keys=True, default=str)
-        group = groups.setdefault(same if keys else str(run.path), {})
-        seed = run.config.get("seed")
-        seed = seed if isinstance(seed, int) else str(run.path)
-        if seed in group:
-            repeated.append(f"{group[seed].path}: run again with the same seed in {run.path}.")
-        group[seed] = run
+    """Runs grouped by all but their seed, and what was run twice."""
+    groups, repeated = grouped(runs, lambda run: run.choice("bench"))
     found = []
-    for group in groups.values():
-        first = next(iter(group.values()))
-        keys = _keys(first)
+    for group in groups:
+        first = group[0]
         choices = {**part(first.config, "choices")}
         if first.is_bench:
             choices["bench"] = first.choice("bench")
-        ordered = sorted(group, key=lambda seed: (isinstance(seed, str), seed))
-        found.append(Setting(keys, choices, [group[seed] for seed in ordered]))
-    return found, repeated
-
-
-def _keys(run: RunView) -> dict[str, Any]:
-    """What makes its setting, with dotted keys."""
-    return flat({key: value for key, value in run.config.items() if key not in APART})
+        found.append(Setting(keys(first.config), choices, group))
+    return found, [f"{line}." for line in repeated]
 
 
 def _labelled(settings: Sequence[Setting], columns: Sequence[str]) -> list[Setting]:

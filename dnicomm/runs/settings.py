@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 # of a run folder's configuration: what does not make two settings of one
 APART = ("bench", "choices", "overrides", "seed", "logger")
@@ -48,6 +50,52 @@ def spread(values: Sequence[float | None]) -> Spread | None:
         return None
     deviation = statistics.stdev(there) if len(there) > 1 else None
     return Spread(statistics.fmean(there), deviation, len(there))
+
+
+class Configured(Protocol):
+    """A run as far as its setting goes."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+
+R = TypeVar("R", bound=Configured)
+
+
+def keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run's setting, with dotted keys."""
+    return flat({key: value for key, value in config.items() if key not in APART})
+
+
+def grouped(runs: Iterable[R], kind: Callable[[R], object]) -> tuple[list[list[R]], list[str]]:
+    """Runs that differ by their seed alone, in the order of seeds; settings as they were found.
+
+    Of two with one seed the later folder counts. Runs whose configuration isn't known stay alone.
+
+    Args:
+        kind: what else makes a setting, for JSON.
+
+    Returns:
+        The groups, and a sentence for each run that another one replaced, without its full stop.
+    """
+    groups: dict[str, dict[int | str, R]] = {}
+    repeated = []
+    for run in runs:
+        own = keys(run.config)
+        same = json.dumps([kind(run), own], sort_keys=True, default=str)
+        group = groups.setdefault(same if own else str(run.path), {})
+        seed = run.config.get("seed")
+        seed = seed if isinstance(seed, int) else str(run.path)
+        if seed in group:
+            repeated.append(f"{group[seed].path}: run again with the same seed in {run.path}")
+        group[seed] = run
+    ordered = [
+        [group[seed] for seed in sorted(group, key=lambda seed: (isinstance(seed, str), seed))]
+        for group in groups.values()
+    ]
+    return ordered, repeated
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
