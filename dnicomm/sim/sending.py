@@ -246,10 +246,12 @@ def _tell(
         scale = scale * lane.population.share_read[rows][:, None, None]
     if isinstance(scale, Tensor) or scale != 1:
         gradient = gradient * scale
-    if mask is not None or value.is_cuda or not math.isfinite(gradient.sum().item()):
+    good = mask  # [e, B] where there is something to tell; None: everywhere
+    # a finite sum has finite terms; to ask a GPU for it would cost more than to look at each
+    if value.is_cuda or not math.isfinite(gradient.sum().item()):
         good = torch.isfinite(estimate.gradient).all(-1)
-        if mask is not None:
-            good = good & mask
+        good = good if mask is None else good & mask
+    if good is not None:
         gradient = torch.where(good[..., None], gradient, 0.0)
         worth = torch.where(good, worth, 0.0)
     sizes = [len(o.place) for o in outgoing]
