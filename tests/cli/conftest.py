@@ -1,8 +1,11 @@
 """The command line called in this process, in a folder of its own; and a toy experiment for it."""
 
+import functools
 import importlib
 import json
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +125,15 @@ class CommandLine:
         self.read()
         code = main(list(arguments))
         return Called(code, *self.read())
+
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
+        """The command in a process of its own, which takes an interrupt as in a terminal."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dnicomm", *arguments],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=stderr,
+            # a shell starts what it puts into the background with interrupts ignored, tests included
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
 
     def write(self, name: str, text: str) -> None:
         """A file in the working folder."""

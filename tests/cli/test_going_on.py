@@ -1,13 +1,11 @@
 """``dnicomm resume``: after a kill at any moment, the run that was never stopped, bit for bit."""
 
-import functools
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -85,12 +83,7 @@ def test_a_kill_at_a_bad_moment(cli, whole, monkeypatch, method, number, after, 
 
 
 def _start(cli, folder, *words):
-    command = [sys.executable, "-m", "dnicomm", "run", *words, f"hydra.run.dir={folder}"]
-    return subprocess.Popen(
-        command, cwd=cli.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        # a shell starts what it puts into the background with interrupts ignored, tests included
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return cli.start("run", *words, f"hydra.run.dir={folder}", stderr=subprocess.STDOUT)
 
 
 def _wait_for(path, process):

@@ -1,6 +1,5 @@
 """What runs leave to look at, and the commands that show it."""
 
-import functools
 import http.client
 import json
 import re
@@ -119,12 +118,7 @@ def test_ports_that_there_are_not(cli, port):
 
 def test_watching_stops_cleanly(cli):
     RunFolder.create(cli.folder / "run", {"seed": 3})
-    command = [sys.executable, "-m", "dnicomm", "watch", "run"]
-    process = subprocess.Popen(
-        command, cwd=cli.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # a shell that runs these tests in the background has had the signal ignored
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = cli.start("watch", "run")
     assert process.stdout is not None
     line = process.stdout.readline().decode()
     port = int(re.match(r"http://127\.0\.0\.1:(\d+)/ ", line)[1])
