@@ -131,7 +131,7 @@ class CommandLine:
         return subprocess.Popen(
             [sys.executable, "-m", "dnicomm", *arguments],
             cwd=self.folder, stdout=subprocess.PIPE, stderr=stderr,
-            # a shell starts what it puts into the background with interrupts ignored, tests included
+            # what a shell starts in the background ignores interrupts, tests included
             preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
