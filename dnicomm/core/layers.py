@@ -121,10 +121,7 @@ class DecoupledSequential(nn.Module):
         passes: list[LayerPass] = []
         given, received = x, None
         for number in range(len(self.layers)):
-            if order is None and not carries and self._is_perceptron(number, given):
-                done = self._run_perceptron(number, given, received, loss, context)
-            else:
-                done = self._run(number, given, received, loss, context, order)
+            done = self._run(number, given, received, loss, context, order)
             if order is None and not carries:
                 self._learn(done)
             else:
@@ -157,50 +154,39 @@ class DecoupledSequential(nn.Module):
         order: Sequence[int] | None,
     ) -> LayerPass:
         """The layer's forward pass, and what it is told at once."""
-        learns = self._learns(number, order)
-        window = Window()
-        sent = None
-        with torch.set_grad_enabled(learns):
-            output = self.layers[number](given)
-            if number == len(self.interfaces):
-                output = loss(output)
+        learns, window = self._learns(number, order), Window()
+        perceptron = self._by_formula(number, given, order)
+        passed, sent, injected = None, None, None
+        if perceptron is not None:
+            passed = perceptron.forward(given.detach())
+            output = passed[-1]
+        else:
+            with torch.set_grad_enabled(learns):
+                output = self.layers[number](given)
         if number == len(self.interfaces):
-            window.add_output(output, torch.full_like(output, 1 / len(output)))
+            leaf = output if perceptron is None else output.requires_grad_()
+            with torch.set_grad_enabled(learns):
+                output = loss(leaf)
+            each = torch.full_like(output, 1 / len(output))
+            if perceptron is None:
+                window.add_output(output, each)
+            else:
+                (injected,) = torch.autograd.grad(output, leaf, each)
         elif learns or self._learns(number + 1, order):  # somebody asks, or somebody will answer
             interface = self.interfaces[number]
             if interface is not None:
                 sent = interface.send(output, context, window)
-        return LayerPass(number, given, output, received, sent, window)
+                injected = sent.injected if perceptron is not None else None
+        return LayerPass(number, given, output, received, sent, window, passed, injected)
 
-    def _is_perceptron(self, number: int, given: Tensor) -> bool:
-        """Whether the layer learns and needs no autograd for it."""
+    def _by_formula(
+        self, number: int, given: Tensor, order: Sequence[int] | None
+    ) -> PerceptronLayer | None:
+        """The layer as a perceptron, where it learns at once and needs no autograd for it."""
         perceptron = self._perceptrons[number]
-        return perceptron is not None and self._learns(number, None) and perceptron.takes(given)
-
-    def _run_perceptron(
-        self,
-        number: int,
-        given: Tensor,
-        received: Message | None,
-        loss: Callable[[Tensor], Tensor],
-        context: Tensor | None,
-    ) -> LayerPass:
-        """:meth:`_run` of a perceptron, to the same effect."""
-        perceptron = self._perceptrons[number]
-        assert perceptron is not None
-        passed = perceptron.forward(given.detach())
-        output, sent = passed[-1], None
-        interface = None if number == len(self.interfaces) else self.interfaces[number]
-        if interface is not None:
-            sent = interface.send(output, context, Window())
-            injected = sent.injected
-        else:
-            with torch.enable_grad():
-                leaf = output.detach().requires_grad_()
-                output = loss(leaf)
-                each = torch.full_like(output, 1 / len(output))
-                (injected,) = torch.autograd.grad(output, leaf, each)
-        return LayerPass(number, given, output, received, sent, Window(), passed, injected)
+        if perceptron is None or order is not None or self.mixing or self.returns:
+            return None
+        return perceptron if self._learns(number, None) and perceptron.takes(given) else None
 
     def _pass_on(self, done: LayerPass, x: Tensor, order: Sequence[int] | None) -> Tensor:
         """The next layer's input."""
