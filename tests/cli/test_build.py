@@ -204,6 +204,13 @@ def test_the_default(made):
     assert [len(population.names) for population in simulation.populations] == [1, 2, 1]
 
 
+@pytest.mark.parametrize("recipe", [option.name for option in options("recipe")])
+def test_every_recipe_can_be_built(made, recipe):
+    simulation = made(f"recipe={recipe}", "num_worlds=2")
+    assert simulation.world.num_worlds == 2
+    assert len(simulation.populations) >= 1
+
+
 def test_the_consensus_recipe_has_one_population_of_small_agents(made):
     simulation = made("recipe=consensus", "env.num_agents=8")
     (population,) = simulation.populations
