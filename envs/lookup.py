@@ -10,7 +10,7 @@ from typing import Any
 
 import pettingzoo
 
-from dnicomm.errors import UserError
+from dnicomm.errors import UserError, nearest
 
 
 def build(id: str, kwargs: Mapping[str, Any], maker: Callable[..., Any]) -> Any:
@@ -75,10 +75,15 @@ def _import(id: str) -> Any:
                 raise
             found = importlib.import_module(parent)
             if not hasattr(found, name):
-                raise
+                makers = [key for key, value in vars(found).items()
+                          if callable(value) and not key.startswith("_")]  # fmt: skip
+                missing = f"no module {path}, and no {name} in {parent}"
+                raise UserError(f"env.id={id}: {missing}.{nearest(name, makers)}") from error
             names = [name]
         for name in names:
             found = getattr(found, name)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"env.id={id}: {describe(error)}") from error
     return found

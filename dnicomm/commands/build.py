@@ -161,7 +161,8 @@ def _agent(where: str, section: Section) -> AgentFactory:
     if getattr(cls, "tick", None) is Agent.tick:
         raise UserError(f"{where}: {cls.__name__} has no tick(self, observation, inbox, state)")
     spec = list(inspect.signature(cls).parameters)[:1]
-    values = check_options(where, cls, options_in(section), given=spec)
+    beside = OWN if where.startswith("agents.") else ()
+    values = check_options(where, cls, options_in(section), given=spec, beside=beside)
     check_ranges(where, cls, values)
 
     def factory(spec: AgentSpec) -> Agent:

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "target", metavar="TARGET", help=f"{ALLOWED}; or an option, such as agent=recurrent"
     )
-    parser.add_argument("options", metavar="KEY=VALUE", nargs="*", help="what it takes")
+    parser.add_argument("options", metavar="KEY=VALUE", nargs="*", default=[],
+                        help="what it takes")  # fmt: skip
     given = parser.parse_args(arguments)
     target, values = _named(given.target)
     kind, complaints = check(target, values | _values(given.options))

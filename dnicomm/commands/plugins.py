@@ -105,7 +105,11 @@ def scalar_options(maker: Maker) -> set[str]:
 
 
 def check_options(
-    where: str, maker: Maker, values: Mapping[str, Any], given: Iterable[str] = ()
+    where: str,
+    maker: Maker,
+    values: Mapping[str, Any],
+    given: Iterable[str] = (),
+    beside: Iterable[str] = (),
 ) -> dict[str, Any]:
     """``values`` as ``maker`` takes them.
 
@@ -114,6 +118,7 @@ def check_options(
         maker: a class or function.
         values: options from a configuration, without ``_target_``.
         given: parameters that it gets otherwise.
+        beside: what else may stand where its options do, for messages.
 
     Raises:
         UserError: if one is unknown, missing or of the wrong type.
@@ -129,7 +134,8 @@ def check_options(
     for key, value in values.items():
         name = below(where, key)
         if key not in named and not anything:
-            raise UserError(f"{name}: {name_of(maker)} has no such option.{nearest(key, named)}")
+            raise UserError(f"{name}: {name_of(maker)} has no such option."
+                            f"{nearest(key, [*named, *beside])}")  # fmt: skip
         if value == MISSING:
             raise UserError(f"{name} has to be given: {name}=…")
         checked[key] = conform(name, value, hints.get(key, Any))

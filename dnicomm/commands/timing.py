@@ -43,9 +43,10 @@ def clocks(
         }
         try:
             made[name] = make(where, maker, check_options(where, maker, values))
-        except UserError as error:  # a clock itself does not know whose it is
+        except UserError as error:  # a clock itself does not know what it is for
             text = str(error)
-            raise UserError(text if text.startswith(where) else f"agents.{name}: {text}") from error
+            whose = where.removesuffix(".clock")
+            raise UserError(text if text.startswith(where) else f"{whose}: {text}") from error
     if world.schedule() is None and len(made) < len(world.agents):
         known = ", ".join(option.name for option in options("clock") if option.name != "none")
         raise UserError(f"clock=none: {env} does not set itself who ticks when; allowed: {known}")
@@ -58,6 +59,9 @@ def spread(where: str, value: Any, place: int, scalar: bool) -> Any:
         return value
     if scalar or (value and all(isinstance(item, list | tuple) for item in value)):
         if not value:
-            raise UserError(f"{where}=[]: must be one value, or a list with one for each agent")
+            raise UserError(
+                f"{where}=[]: must be one value, or a list of one for "
+                "each agent, from the first again where it is too short"
+            )
         return value[place % len(value)]
     return value

@@ -222,6 +222,15 @@ class TraceClock(Clock):
         return np.array(self.times[: bisect.bisect_left(self.times, horizon)], dtype=np.int64)
 
 
+def ticks_of(agent: str, clock: Clock, rng: np.random.Generator, horizon: int) -> NDArray[np.int64]:
+    """An agent's tick times; a note on what its clock raises says whose it is."""
+    try:
+        return clock.ticks(rng, horizon)
+    except Exception as error:  # its author reads the traceback
+        error.add_note(f"In the clock of {agent}, a {type(clock).__qualname__}.")
+        raise
+
+
 def require_ticks(times: Sequence[int] | NDArray[np.int64], agent: str, horizon: int) -> None:
     """Check that an agent ticks at all in an episode.
 

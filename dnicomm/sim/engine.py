@@ -26,7 +26,7 @@ from dnicomm.core import Window
 from dnicomm.core.stages import stage
 from dnicomm.sim.agent import Inbox, State
 from dnicomm.sim.channel import Channel
-from dnicomm.sim.clock import Clock
+from dnicomm.sim.clock import Clock, ticks_of
 from dnicomm.sim.credit import Discount
 from dnicomm.sim.fates import fates
 from dnicomm.sim.feedback import Feedback
@@ -166,7 +166,7 @@ class Engine:
             return dict(own)
         assert self.clocks is not None, "no clocks, and the environment owns no schedule"
         return {
-            name: [int(t) for t in clock.ticks(self.draw("clock", name), self.length)]
+            name: ticks_of(name, clock, self.draw("clock", name), self.length).tolist()
             for name, clock in self.clocks.items()
         }
 

@@ -23,7 +23,7 @@ from dnicomm.core import Adam, GradientUtility, RowOptimizer
 from dnicomm.errors import UserError, nearest
 from dnicomm.runs import RunFolder, versions
 from dnicomm.sim.channel import Channel
-from dnicomm.sim.clock import Clock, PoissonClock, require_ticks
+from dnicomm.sim.clock import Clock, PoissonClock, require_ticks, ticks_of
 from dnicomm.sim.credit import Discount
 from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder, OwnNormalizer
 from dnicomm.sim.engine import Engine
@@ -223,7 +223,7 @@ class Simulation:
         horizon = self.world.horizon
         for name, clock in clocks.items():
             rng = generator(self.seed, "train", "clock", name, 0)
-            require_ticks(clock.ticks(rng, horizon), name, horizon)
+            require_ticks(ticks_of(name, clock, rng, horizon), name, horizon)
         return clocks
 
     # -- running ------------------------------------------------------------------------------

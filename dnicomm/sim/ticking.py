@@ -59,7 +59,16 @@ def _tick_members(
     with stage("observe"):
         observation = world.observe(numbers)
         allowed = world.allowed(numbers) if population.spec.discrete else None
-    output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
+    try:
+        output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
+    except Exception as error:  # its author reads the traceback
+        names = ", ".join(population.names[member] for member in members.tolist())
+        kind = type(population.agents.template)
+        error.add_note(
+            f"In tick of {names} at world time {time}. What an agent gets wrong: "
+            f"dnicomm check {kind.__module__}.{kind.__qualname__}"
+        )
+        raise
     check_output(time, population.names[int(members[0])], population.spec, engine.edges,
                  (len(members), world.num_worlds), output, before)  # fmt: skip
     output = within(output, allowed)

@@ -125,7 +125,7 @@ REFUSED = {
     # time
     "clock.rate=-1": "clock.rate=-1: must be in (0, 1]",
     "clock.rate=abc": "clock.rate=abc: must be a number",
-    "clock.rate=[]": "clock.rate=[]: must be one value, or a list with one for each agent",
+    "clock.rate=[]": "clock.rate=[]: must be one value, or a list of one for each agent",
     "agents.agent_1.clock.rate=3": "agents.agent_1: clock.rate=3: must be in (0, 1]",
     "clock=none": "clock=none: relay does not set itself who ticks when; allowed: bursty",
     "clock=trace": "clock.times has to be given",

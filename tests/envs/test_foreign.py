@@ -488,7 +488,8 @@ def test_descriptions_are_values():
 # -- mistakes ----------------------------------------------------------------------------------
 
 WRONG: list[tuple[PettingZooEnv | GymEnv, str]] = [
-    (PettingZooEnv("their_package.crowds"), "No module named 'their_package.crowds'"),
+    (PettingZooEnv("their_package.crowds"), "no module their_package.crowds, and no crowds in"),
+    (PettingZooEnv("their_package.crowd.Trns"), "Did you mean 'Turns'?"),
     (PettingZooEnv("nowhere.env"), "env.id=nowhere.env: ModuleNotFoundError: No module named"),
     (PettingZooEnv("their_package.crowd:x"), "has no attribute 'x'"),
     (PettingZooEnv("their_package.empty"), "none of parallel_env, env, raw_env"),

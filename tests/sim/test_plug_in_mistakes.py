@@ -162,3 +162,22 @@ def test_a_channel_may_give_lists(town, walker):
             return torch.zeros(shape, dtype=torch.bool).tolist()
 
     run(town, walker, channel=Lists())
+
+
+def test_what_a_plug_in_raises_keeps_its_traceback_and_says_whose_it_was(town, walker):
+    class Breaks(walker):
+        def tick(self, observation, inbox, state):
+            raise ZeroDivisionError("mine")
+
+    class Stops(PeriodicClock):
+        def next(self, time, rng):
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        run(town, Breaks)
+    (note,) = raised.value.__notes__
+    assert note.startswith("In tick of agent_0")
+    assert "at world time 0. What an agent gets wrong: dnicomm check " in note
+    with pytest.raises(ZeroDivisionError) as raised:
+        run(town, walker, clock=Stops(2))
+    assert any(line.startswith("In the clock of agent_0, a ") for line in raised.value.__notes__)
