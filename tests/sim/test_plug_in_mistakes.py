@@ -8,7 +8,7 @@ import torch
 
 from dnicomm.core import Adam
 from dnicomm.errors import UserError
-from dnicomm.sim import Channel, PeriodicClock, Ring, Simulation
+from dnicomm.sim import Channel, Clock, PeriodicClock, Ring, Simulation
 
 WORLDS = 5
 
@@ -169,7 +169,7 @@ def test_what_a_plug_in_raises_keeps_its_traceback_and_says_whose_it_was(town, w
         def tick(self, observation, inbox, state):
             raise ZeroDivisionError("mine")
 
-    class Stops(PeriodicClock):
+    class Stops(Clock):
         def next(self, time, rng):
             raise ZeroDivisionError("mine")
 
@@ -179,5 +179,5 @@ def test_what_a_plug_in_raises_keeps_its_traceback_and_says_whose_it_was(town, w
     assert note.startswith("In tick of agent_0")
     assert "at world time 0. What an agent gets wrong: dnicomm check " in note
     with pytest.raises(ZeroDivisionError) as raised:
-        run(town, walker, clock=Stops(2))
+        run(town, walker, clock=Stops())
     assert any(line.startswith("In the clock of agent_0, a ") for line in raised.value.__notes__)
