@@ -79,9 +79,8 @@ class RelayWorld(PicturedWorld):
         self.last = env.num_agents - 1
 
     def spaces(self, agent: str) -> AgentSpaces:
-        number = self.agents.index(agent)
-        seen = self.images.shape[1:] if number == 0 else (0,)
-        return AgentSpaces(tuple(seen), self.num_classes if number == self.last else 0)
+        seen = self.images.shape[1:] if agent == self.agents[0] else (0,)
+        return AgentSpaces(tuple(seen), self.num_classes if agent == self.agents[-1] else 0)
 
     def reset(self, episode: int, rng: np.random.Generator) -> None:
         if self.split == "train":

@@ -7,6 +7,7 @@ kind, or a function annotated to return one, since a configuration may come from
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
@@ -94,8 +95,12 @@ def import_module(what: str, name: str) -> ModuleType:
 
 def options_of(maker: Maker, given: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
     """The options a maker takes, by name, without those that it is ``given`` otherwise."""
-    parameters = inspect.signature(maker).parameters
-    return {name: p for name, p in parameters.items() if name not in set(given)}
+    return {name: p for name, p in _signature(maker).items() if name not in set(given)}
+
+
+@functools.lru_cache(maxsize=64)  # asked for each of many agents
+def _signature(maker: Maker) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(maker).parameters
 
 
 def scalar_options(maker: Maker) -> set[str]:
@@ -197,6 +202,7 @@ def _is_of(found: Any, kind: type) -> bool:
     return made is not None and issubclass(made, kind)
 
 
+@functools.lru_cache(maxsize=64)
 def _hints(maker: Maker) -> dict[str, Any]:
     """Annotations of what a maker takes and returns; none where they can't be read."""
     try:
