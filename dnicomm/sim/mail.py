@@ -100,8 +100,7 @@ class Mailbox:
             held = part.mask & (self.sent_at.index_select(0, slots) >= 0)
             if held.is_cuda or bool(held.any()):  # to ask a GPU would cost more than to settle
                 self._retired.append(self._settlement(part.slots, slots, held))
-            self._store(part, slots)
-            self._clear(slots, None if part.whole else part.mask)
+            self._store(part, slots, fresh=True)
 
     def _part(self, parcel: Parcel, chosen: NDArray[np.bool_]) -> Parcel:
         if chosen.all():
@@ -117,24 +116,35 @@ class Mailbox:
             parcel.whole,
         )
 
-    def _store(self, parcel: Parcel, slots: Tensor) -> None:
-        mask = None if parcel.whole else parcel.mask
-        _replace(self.value, slots, parcel.value.detach(), mask)
-        _replace(self.context, slots, parcel.context, mask)
-        if mask is None:
+    def _store(self, parcel: Parcel, slots: Tensor, fresh: bool = False) -> None:
+        """Mail lies in its slots; ``fresh``: what was found of the mail before it is gone."""
+        tables = [(self.value, parcel.value.detach()), (self.context, parcel.context)]
+        found = (self.gradient, self.cost, self.reads) if fresh else ()
+        if parcel.whole:
+            for table, values in tables:
+                _replace(table, slots, values)
             self.sent_at.index_fill_(0, slots, parcel.sent_at)
-        else:
+            for table in found:
+                _clear(table, slots)
+        elif slots.is_cuda:  # to ask a GPU which they are would cost more than to look at each
+            mask = parcel.mask
+            for table, values in tables:
+                _replace(table, slots, torch.where(mask[..., None], values, table[slots]))
             self.sent_at[slots] = torch.where(mask, parcel.sent_at, self.sent_at[slots])
-
-    def _clear(self, slots: Tensor, mask: Tensor | None) -> None:
-        for table in (self.gradient, self.cost, self.reads):
-            if mask is None and table.is_cuda:
-                table.index_fill_(0, slots, 0.0)
-            elif mask is None:
-                table.numpy()[slots.numpy()] = 0
-            else:
+            for table in found:
                 where = mask[..., None] if table.dim() == 3 else mask
                 table[slots] = torch.where(where, 0.0, table[slots])
+        else:
+            worlds = self.shape[1]
+            chosen = parcel.mask.reshape(-1).nonzero()[:, 0]  # of the parcel's slots by worlds
+            spots = (slots[:, None] * worlds + torch.arange(worlds)).reshape(-1)[chosen]
+            for table, values in tables:
+                if table.shape[-1]:
+                    new = values.reshape(-1, table.shape[-1]).index_select(0, chosen)
+                    table.view(-1, table.shape[-1]).index_copy_(0, spots, new.to(table.dtype))
+            self.sent_at.view(-1).index_fill_(0, spots, parcel.sent_at)
+            for table in found:
+                table.view(self.sent_at.numel(), -1).index_fill_(0, spots, 0.0)
 
     # -- windows ------------------------------------------------------------------------------
 
@@ -340,13 +350,19 @@ class Mailbox:
         return torch.from_numpy(index).to(self.value.device)
 
 
-def _replace(table: Tensor, slots: Tensor, values: Tensor, mask: Tensor | None) -> None:
-    """Rows ``slots`` of a table ``[S, B, X]`` become ``values`` where ``mask`` (None: all)."""
+def _replace(table: Tensor, slots: Tensor, values: Tensor) -> None:
+    """Rows ``slots`` of a table ``[S, B, X]`` become ``values``."""
     if table.shape[-1] == 0:
         return
-    if mask is not None:
-        values = torch.where(mask[..., None], values, table[slots])
     if table.is_cuda:
         table.index_copy_(0, slots, values.to(table.dtype))
     else:  # numpy copies whole rows, three times as fast
         table.numpy()[slots.numpy()] = values.numpy()
+
+
+def _clear(table: Tensor, slots: Tensor) -> None:
+    """Rows ``slots`` of a table become zero."""
+    if table.is_cuda:
+        table.index_fill_(0, slots, 0.0)
+    else:
+        table.numpy()[slots.numpy()] = 0
