@@ -101,7 +101,7 @@ def settings(runs: Iterable[Run]) -> tuple[list[Setting], list[str]]:
     for group in groups:
         first = group[0]
         config = {key: value for key, value in first.config.items() if key not in APART}
-        found.append(Setting(first.name, first.budget, keys(config), config, group))
+        found.append(Setting(first.name, first.budget, keys(first.config), config, group))
     return found, passed
 
 

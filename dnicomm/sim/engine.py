@@ -166,7 +166,7 @@ class Engine:
             return dict(own)
         assert self.clocks is not None, "no clocks, and the environment owns no schedule"
         return {
-            name: ticks_of(name, clock, self.draw("clock", name), self.length).tolist()
+            name: [int(t) for t in ticks_of(name, clock, self.draw("clock", name), self.length)]
             for name, clock in self.clocks.items()
         }
 

@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from dnicomm.errors import UserError
+from dnicomm.errors import UserError, shortened
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.world import Flight, Moment, World
 
@@ -41,7 +41,7 @@ class Sight:
         if drawn is not None:
             lines.append(drawn)
         ticking = [agents[i] for i in sorted(self.moment.ticking)]
-        lines.append(f"ticking: {_shortened(ticking)}")
+        lines.append(f"ticking: {shortened(ticking, MOST_LINES) or 'nobody'}")
         lines += self.lines[:MOST_LINES]
         if len(self.lines) > MOST_LINES:
             lines.append(f"… and {len(self.lines) - MOST_LINES} more messages under way")
@@ -115,9 +115,3 @@ class Onlooking:
                     lines.append(f"{edge[0]} -> {edge[1]}: sent at {sent}, "
                                  f"arrives at {parcel.arrival}")  # fmt: skip
         return flights, tuple(lines)
-
-
-def _shortened(names: list[str]) -> str:
-    if len(names) > MOST_LINES:
-        return f"{', '.join(names[:MOST_LINES])} and {len(names) - MOST_LINES} more"
-    return ", ".join(names) or "nobody"

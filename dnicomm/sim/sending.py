@@ -158,8 +158,7 @@ def _mask(engine: Engine, outgoing: Sequence[Outgoing], sent: Tensor) -> tuple[T
 
     It is where the sender is there, the channel open, and no number is NaN or infinite.
     """
-    # a finite sum has finite terms; to ask a GPU for it would cost more than to look at each
-    if sent.device.type == "cpu" and math.isfinite(sent.sum().item()):
+    if _known_finite(sent):
         if all(o.mask is None for o in outgoing):
             return torch.ones(sent.shape[:2], dtype=torch.bool), True
         finite = torch.ones(sent.shape[:2], dtype=torch.bool)
@@ -172,6 +171,14 @@ def _mask(engine: Engine, outgoing: Sequence[Outgoing], sent: Tensor) -> tuple[T
             bad = ~good if o.mask is None else ~good & o.mask
             o.sender.population.agent_meter.add("bad_messages", o.tick.at[o.place], bad.sum(1))
     return torch.cat(masks), False
+
+
+def _known_finite(x: Tensor) -> bool:
+    """Whether the host knows that no number is NaN or infinite: a finite sum has finite terms.
+
+    To ask a GPU for it would cost more than to look at each.
+    """
+    return x.device.type == "cpu" and math.isfinite(x.sum().item())
 
 
 def _distort(engine: Engine, time: int, channels: Index, value: Tensor) -> Tensor:
@@ -247,8 +254,7 @@ def _tell(
     if isinstance(scale, Tensor) or scale != 1:
         gradient = gradient * scale
     good = mask  # [e, B] where there is something to tell; None: everywhere
-    # a finite sum has finite terms; to ask a GPU for it would cost more than to look at each
-    if value.is_cuda or not math.isfinite(gradient.sum().item()):
+    if not _known_finite(gradient):
         good = torch.isfinite(estimate.gradient).all(-1)
         good = good if mask is None else good & mask
     if good is not None:

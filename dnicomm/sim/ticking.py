@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dnicomm.core.stages import stage
+from dnicomm.errors import shortened
 from dnicomm.sim.agent import Inbox, TickOutput
 from dnicomm.sim.checks import check_output
 from dnicomm.sim.policy import Choice, choose, within
@@ -62,7 +63,7 @@ def _tick_members(
     try:
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
     except Exception as error:  # its author reads the traceback
-        names = ", ".join(population.names[member] for member in members.tolist())
+        names = shortened([population.names[member] for member in members.tolist()])
         kind = type(population.agents.template)
         error.add_note(
             f"In tick of {names} at world time {time}. What an agent gets wrong: "
