@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dnicomm.bench.experiment import Experiment
+from dnicomm.bench.stopwatch import stopwatch
 
 WARM_UP, MEASURED = 3, 15  # steps
 SECONDS = 20.0  # no more than this for the measured ones, if not said otherwise
@@ -71,8 +72,7 @@ def measure(fresh: Callable[[], Experiment], seconds: float = SECONDS) -> dict[s
         for _ in range(WARM_UP):
             experiment.step()
         peaks[name] = _peak(experiment)
-    alone = torch.get_num_threads() == 1 and not _on_gpu(method)
-    clock = process_time if alone else perf_counter
+    clock = stopwatch(_on_gpu(method))
     began = perf_counter()
     for _ in range(MEASURED):
         for name, experiment in both.items():

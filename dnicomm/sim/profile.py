@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,11 +17,11 @@ class StageTimer:
     """Seconds spent in each stage, and in none; a stage within another one is not the other's.
 
     Args:
-        processor: whether the processor's clock counts instead of the wall's.
+        clock: whose seconds count; the wall's by default.
     """
 
-    def __init__(self, processor: bool = False) -> None:
-        self.clock = process_time if processor else perf_counter
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self.clock = clock
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.calls = dict.fromkeys(STAGES, 0)
         self.other = 0.0

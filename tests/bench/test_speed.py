@@ -51,6 +51,7 @@ def test_smoke_writes_every_table(tmp_path, capsys):
     [
         (["budget=paper"], "budget=paper: must be smoke or cpu"),
         (["parts=steps"], "parts=steps: must be step or agents or curves or environments"),
+        (["threads=0"], "threads=0: must be a whole number of at least 1"),
         (["bugdet=smoke"], "bugdet: there is no such key. Did you mean 'budget'?"),
     ],
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import process_time
 
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.loop import Loop
 from dnicomm.bench.speed.measuring import Rates, Spread, ratio
 from dnicomm.bench.speed.measuring import rates as measure_rates
 from dnicomm.bench.speed.step import ADAM_BYTES
+from dnicomm.bench.stopwatch import stopwatch
 from dnicomm.sim import Simulation
 from dnicomm.sim.profile import StageTimer
 
@@ -50,7 +50,7 @@ def measure_agents(rates: Rates, crowd: Crowd, rounds: int, loop_agents: int) ->
         loop.step()
     ours, theirs, floors = [], [], []
     size = rates.nearest(floor_bytes(simulation, crowd)[1])
-    timer = StageTimer(processor=True)
+    timer = StageTimer(stopwatch())
     for number in range(rounds):
         with timer.watch():
             ours.append(1 / play_episode(simulation, number + 1))
@@ -69,18 +69,20 @@ def measure_agents(rates: Rates, crowd: Crowd, rounds: int, loop_agents: int) ->
 
 
 def play_episode(simulation: Simulation, episode: int) -> float:
-    """Seconds of the processor for an agent-tick in one episode."""
-    before, start = simulation.agent_ticks(), process_time()
+    """Seconds an agent-tick in one episode."""
+    clock = stopwatch()
+    before, start = simulation.agent_ticks(), clock()
     simulation.engine.play(episode)
-    seconds = process_time() - start
+    seconds = clock() - start
     return seconds / (simulation.agent_ticks() - before)
 
 
 def _play_loop(loop: Loop) -> float:
-    before, start = loop.ticks, process_time()
-    while loop.ticks == before or process_time() - start < 0.3:
+    clock = stopwatch()
+    before, start = loop.ticks, clock()
+    while loop.ticks == before or clock() - start < 0.3:
         loop.step()
-    return (process_time() - start) / (loop.ticks - before)
+    return (clock() - start) / (loop.ticks - before)
 
 
 def floor_seconds(rates: Rates, simulation: Simulation, crowd: Crowd) -> float:

@@ -13,13 +13,13 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dnicomm.bench.stopwatch import stopwatch
 from dnicomm.envs import (
     Consensus,
     Counting,
@@ -85,7 +85,7 @@ def measure(
 def _row(name: str, env: Env, count: int, rounds: int, seconds: float) -> EnvironmentSpeed:
     batch = steps_of_a_batch(env, count)
     copies = steps_of_copies(name, env, count)
-    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    clock = stopwatch()
     next(copies)  # to warm up
     for _ in range(3):
         next(batch)

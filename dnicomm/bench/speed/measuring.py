@@ -6,9 +6,10 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from time import process_time
 
 import torch
+
+from dnicomm.bench.stopwatch import stopwatch
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,20 @@ class Spread:
 def in_turns(
     steps: Mapping[str, Callable[[], object]], rounds: int, calls: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds a call of each of ``steps``, ``[rounds]`` by name, on the processor's clock.
+    """Seconds a call of each of ``steps``, ``[rounds]`` by name.
 
     In each round everything has its turn: one call that nobody times, for the caches are full of
     the one before, and then ``calls`` that count.
     """
     found: dict[str, list[float]] = {name: [] for name in steps}
+    clock = stopwatch()
     for _ in range(rounds):
         for name, step in steps.items():
             step()
-            start = process_time()
+            start = clock()
             for _ in range(calls):
                 step()
-            found[name].append((process_time() - start) / calls)
+            found[name].append((clock() - start) / calls)
     return found
 
 

@@ -6,11 +6,11 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from time import process_time
 from typing import Any
 
 from dnicomm.agents import Recurrent
 from dnicomm.bench.speed.crowd import Crowd
+from dnicomm.bench.stopwatch import stopwatch
 from dnicomm.core import Adam, GradientUtility
 from dnicomm.envs import Counting
 from dnicomm.sim import AgentSpec, Simulation, UtilitySettings
@@ -73,12 +73,13 @@ NAMES = {
 def _median(simulation: Simulation, rounds: int) -> float:
     """Seconds of an episode."""
     play: Callable[[int], int] = simulation.engine.play
+    clock = stopwatch()
     play(0)
     times = []
     for number in range(rounds):
-        start = process_time()
+        start = clock()
         play(number + 1)
-        times.append(process_time() - start)
+        times.append(clock() - start)
     return statistics.median(times)
 
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 PARTS = ("step", "agents", "curves", "environments")
 NAMES = ("smoke", "cpu")
+KEYS = ("budget", "parts", "threads")
 EPILOG = """\
 step: a decoupled step beside backpropagation; agents: many agents beside a loop of modules;
 curves: how the cost grows; environments: worlds in a batch beside PettingZoo copies in a loop.
 Steps and agents stand beside their floor, the time of the arithmetic and of the bytes that have to
 be moved. budget=smoke takes seconds, budget=cpu half an hour, most of it for the copies.
+One thread is timed by the processor's clock; more by the wall's: leave the machine alone then.
 """
 
 
@@ -38,15 +40,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("dnicomm bench speed", epilog=EPILOG,
                     description="Times beside backpropagation, loops and floors.")  # fmt: skip
     parser.add_argument("words", metavar="KEY=VALUE", nargs="*",
-                        help=f"budget=smoke|cpu (cpu), parts={','.join(PARTS)} (all)")  # fmt: skip
+                        help=f"budget=smoke|cpu (cpu), parts={','.join(PARTS)} (all), "
+                             "threads=N (1)")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=Path("speed"),
                         help="for speed.json, speed.md and curves.svg; default: speed")  # fmt: skip
     given = parser.parse_args(arguments)
-    budget, parts = _chosen(given.words)
+    budget, parts, count = _chosen(given.words)
     console = screen()
     from dnicomm.commands.at_work import threads  # torch takes seconds to import
 
-    with threads(1):
+    with threads(count):
         found = _measure(budget, parts, console)
     _write(found, given.folder)
     for grid in _grids(found):
@@ -55,17 +58,22 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _chosen(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    budget, parts = "cpu", list(PARTS)
+def _chosen(words: Sequence[str]) -> tuple[str, Sequence[str], int]:
+    """Budget, parts, and number of threads."""
+    budget, parts, count = "cpu", list(PARTS), 1
     for word in words:
         key, _, value = word.partition("=")
         if key == "budget":
             budget = _one_of(key, value, NAMES)
         elif key == "parts":
             parts = [_one_of(key, part, PARTS) for part in value.split(",")]
+        elif key == "threads":
+            if not value.isdecimal() or int(value) < 1:
+                raise UserError(f"threads={value}: must be a whole number of at least 1")
+            count = int(value)
         else:
-            raise UserError(f"{key}: there is no such key.{nearest(key, ('budget', 'parts'))}")
-    return budget, parts
+            raise UserError(f"{key}: there is no such key.{nearest(key, KEYS)}")
+    return budget, parts, count
 
 
 def _one_of(key: str, value: str, known: Sequence[str]) -> str:
@@ -107,9 +115,10 @@ def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
 def _machine() -> str:
     import torch
 
+    count = torch.get_num_threads()
     return (
         f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, {torch.get_num_threads()} thread"
+        f"torch {torch.__version__}, {count} thread{'s' * (count > 1)}"
     )
 
 
