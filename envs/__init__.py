@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from dnicomm.envs.counting import Counting
     from dnicomm.envs.exposed import ExposedEnv
     from dnicomm.envs.foreign import GymEnv, PettingZooEnv
+    from dnicomm.envs.naming import Naming
     from dnicomm.envs.predator_prey import PredatorPrey
     from dnicomm.envs.reference import Reference
     from dnicomm.envs.relay import Relay
+    from dnicomm.envs.signalling import Signalling
     from dnicomm.envs.speaker_listener import SpeakerListener
     from dnicomm.envs.steering import Steering
     from dnicomm.envs.switch import Switch
@@ -33,10 +35,12 @@ _HOMES = {
     "Counting": "counting",
     "ExposedEnv": "exposed",
     "GymEnv": "foreign",
+    "Naming": "naming",
     "PettingZooEnv": "foreign",
     "PredatorPrey": "predator_prey",
     "Reference": "reference",
     "Relay": "relay",
+    "Signalling": "signalling",
     "SpeakerListener": "speaker_listener",
     "Steering": "steering",
     "Switch": "switch",
@@ -52,10 +56,12 @@ __all__ = [
     "Counting",
     "ExposedEnv",
     "GymEnv",
+    "Naming",
     "PettingZooEnv",
     "PredatorPrey",
     "Reference",
     "Relay",
+    "Signalling",
     "SpeakerListener",
     "Steering",
     "Switch",

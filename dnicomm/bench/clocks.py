@@ -1,9 +1,10 @@
 """Irregularity as an experiment: what each feedback reaches under which clocks and channels.
 
-The relay (accuracy) or the speaker and listener (return), run by the simulator's engine, with one
-thing varied at a time: the agents' tick rate, how irregular their ticks are, the delay and the
-loss of messages. Feedback is synthetic, exact (senders wait for the end of the episode), mixed or
-none; each run notes updates and seconds, so that methods can be compared at equal ones.
+The relay (accuracy, learnt from labels) or the signalling game (return, learnt from rewards), run
+by the simulator's engine, with one thing varied at a time: the agents' tick rate, how irregular
+their ticks are, the delay and the loss of messages. Feedback is synthetic, exact (senders wait
+for the end of the episode), mixed or none; each run notes updates and seconds, so that methods can
+be compared at equal ones.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dnicomm.agents import ActorCritic, FeedForward
+from dnicomm.agents import PPO, FeedForward
 from dnicomm.bench.checks import choice, just, number, whole
 from dnicomm.bench.simulated import Simulated
 from dnicomm.core import Adam, CriticUtility, GradientUtility, UtilityModel
-from dnicomm.envs import Relay, SpeakerListener
+from dnicomm.envs import Relay, Signalling
 from dnicomm.errors import UserError
 from dnicomm.sim import (
     BurstyClock,
@@ -28,16 +29,20 @@ from dnicomm.sim import (
     JitteredClock,
     PeriodicClock,
     PoissonClock,
+    RegulariseDiscretise,
     Simulation,
     UtilitySettings,
     standard_channel,
 )
 from dnicomm.sim.feedback import MODES
 
-WORLDS = {"relay": "accuracy", "speaker_listener": "return"}
+WORLDS = {"relay": "accuracy", "signalling": "return"}
+MESSAGE_SIZE = {"relay": 32, "signalling": 6}
+RATE = {"relay": 1e-3, "signalling": 3e-3}
 CLOCKS = ("periodic", "jittered", "poisson", "bursty")
 UTILITIES: dict[str, type[UtilityModel]] = {"gradient": GradientUtility, "critic": CriticUtility}
 METHOD_KEYS = ("name", "feedback", "utility", "lr")
+GAMMA = 0.8  # a guess is paid at once, or never
 BURST = 4.0  # ticks of a burst, in the mean
 LOCKED = {"name": "exact", "feedback": "exact", "utility": "none", "lr": 3e-3}
 
@@ -64,7 +69,7 @@ class Clocks(Simulated):
     Args:
         method: ``name``, ``feedback`` (synthetic, exact, mixed or none), ``utility`` (gradient,
             critic or none) and its rate ``lr``.
-        world: ``relay`` or ``speaker_listener``.
+        world: ``relay``, or ``signalling``: PPO, whose words are bits.
         num_agents: of the relay, at least 2.
         horizon: world time of an episode.
         clock: ``periodic``, ``jittered``, ``poisson`` or ``bursty``.
@@ -72,9 +77,9 @@ class Clocks(Simulated):
         delay: world time of a message on its way beyond the first unit: fixed, or [low, high].
         drop: share of messages lost.
         width: hidden units of each agent.
-        message_size: D.
+        message_size: D; None: 32 in the relay, 6 in the game.
         num_worlds: B.
-        lr: of the agents' Adam.
+        lr: of the agents' Adam; None: 1e-3 in the relay, 3e-3 in the game.
         steps: episodes until the end.
         eval_episodes: played in each evaluation.
         seed: of everything random.
@@ -97,9 +102,9 @@ class Clocks(Simulated):
         delay: int | Sequence[int],
         drop: float,
         width: int,
-        message_size: int,
+        message_size: int | None,
         num_worlds: int,
-        lr: float,
+        lr: float | None,
         steps: int,
         eval_episodes: int,
         seed: int,
@@ -109,24 +114,28 @@ class Clocks(Simulated):
         self.steps = whole("steps", steps, 1)
         self.figure = WORLDS[choice("world", world, WORLDS)]
         feedback, utility = _method(method)
-        rewards = world == "speaker_listener"
-        length = whole("horizon", horizon, 1)
+        rewards = world == "signalling"
+        length, units = whole("horizon", horizon, 1), whole("width", width, 1)
         env = (
-            SpeakerListener(horizon=length)
+            Signalling(horizon=length)
             if rewards
             else Relay(num_agents=whole("num_agents", num_agents, 2), horizon=length)
         )
-        agent = ActorCritic if rewards else FeedForward
+        size = MESSAGE_SIZE[world] if message_size is None else message_size
         self.simulation = Simulation(
             env=env,
-            agent=partial(agent, width=whole("width", width, 1)),
+            agent=partial(PPO, width=units, minibatches=4)
+            if rewards
+            else partial(FeedForward, width=units),
             clock=clock_of(choice("clock", clock, CLOCKS), number("rate", rate, above=0, most=1)),
             channel=standard_channel(_plain(delay), drop),
-            message_size=whole("message_size", message_size, 1),
+            message_size=whole("message_size", size, 1),
+            discrete=RegulariseDiscretise() if rewards else None,
             utility=utility,
             feedback=feedback,
-            optimizer=Adam(number("lr", lr, above=0)),
+            optimizer=Adam(number("lr", RATE[world] if lr is None else lr, above=0)),
             window=length if rewards else None,
+            gamma=GAMMA,
             num_worlds=whole("num_worlds", num_worlds, 1),
             evaluation=Evaluation(episodes=whole("eval_episodes", eval_episodes, 1)),
             seed=whole("seed", seed, 0),

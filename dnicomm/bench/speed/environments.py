@@ -26,6 +26,7 @@ from dnicomm.envs import (
     PredatorPrey,
     Reference,
     Relay,
+    Signalling,
     SpeakerListener,
     Switch,
     Traffic,
@@ -37,7 +38,7 @@ SHIPPED: Mapping[str, Env] = {
     env.name: env
     for env in (
         Relay(), Counting(), Switch(), PredatorPrey(), Traffic(), SpeakerListener(), Reference(),
-        Consensus(),
+        Consensus(), Signalling(),
     )
 }  # fmt: skip
 WORLDS = (1, 64, 4096)

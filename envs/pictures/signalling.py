@@ -1,0 +1,71 @@
+"""The signalling game: what the speaker sees, what the listener says, and when it was right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnicomm.envs.drawing import FAINT, GREEN, GREY, INK, RED, Canvas, Grey
+from dnicomm.sim.world import Moment
+
+if TYPE_CHECKING:
+    from dnicomm.envs.signalling import SignallingWorld
+
+WIDTH, HEIGHT, LEFT, TOP = 560, 230, 90, 92
+CELL = 20  # of the table of attributes, at most
+LINE = 190  # of the episode so far
+
+
+def grey(world: SignallingWorld, index: int) -> Grey:
+    """A row an attribute, a column a value: the object; below, in half tones, the guess."""
+    env = world.env
+    rows = np.zeros((2 * env.attributes, env.values), np.float32)
+    for row, value in enumerate(world.attributes()[index].tolist()):
+        rows[row, value] = 1
+    guess = int(world.guess[index])
+    for row in range(env.attributes) if guess >= 0 else ():
+        rows[env.attributes + row, guess // env.values**row % env.values] = 0.5
+    return rows
+
+
+def draw(world: SignallingWorld, index: int, moment: Moment) -> NDArray[np.uint8]:
+    env, canvas = world.env, Canvas(WIDTH, HEIGHT, "signalling", moment, world.horizon)
+    places = {0: (LEFT + 110.0, float(TOP)), 1: (WIDTH - LEFT - 110.0, float(TOP))}
+    canvas.line([places[0], places[1]], FAINT, 2)
+    canvas.messages(places)
+    shown, guess = int(world.shown[index]), int(world.guess[index])
+    for i, (name, number) in enumerate(zip(world.agents, (shown, guess), strict=True)):
+        canvas.agent(i, places[i], name[0].upper(), name=name)
+        colour = INK if i == 0 else GREEN if guess == shown else RED
+        middle = LEFT - 10 if i == 0 else WIDTH - LEFT + 10
+        _object(canvas, middle, env.attributes, env.values, number, colour)
+    words = "says nothing yet" if guess < 0 else "right" if guess == shown else "wrong"
+    canvas.text(WIDTH - LEFT + 10, TOP + 62, words, 12, GREY, "mm")
+    canvas.text(LEFT - 10, TOP + 62, "is there", 12, GREY, "mm")
+    first, step = 20, (WIDTH - 40) / world.horizon
+    for time in range(min(world.time + 1, world.horizon)):
+        fresh = time > 0 and world.objects[time, index] != world.objects[time - 1, index]
+        x = first + step * (time + 0.5)
+        canvas.line([(x, LINE - 4), (x, LINE + 4)], FAINT, 1)
+        if fresh or time == 0:  # another object from here on
+            canvas.line([(x, LINE - 9), (x, LINE + 9)], INK, 2)
+    canvas.text(first, LINE - 20, f"right {int(world.right[index])} of {world.time}", 12, GREY)
+    canvas.legend((INK, "another object"))
+    return canvas.array()
+
+
+def _object(
+    canvas: Canvas, middle: float, attributes: int, values: int, number: int, colour: str
+) -> None:
+    """A row an attribute, a column a value, around ``middle``."""
+    cell = min(CELL, 110 / values, 100 / attributes)
+    left, top = middle - cell * values / 2, TOP - cell * attributes / 2
+    for row in range(attributes):
+        value = number // values**row % values if number >= 0 else -1
+        for column in range(values):
+            fill = colour if column == value else None
+            canvas.rectangle(
+                left + cell * column, top + cell * row, cell, cell, fill, FAINT, min(1, cell / 8)
+            )
