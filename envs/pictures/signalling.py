@@ -13,9 +13,9 @@ from dnicomm.sim.world import Moment
 if TYPE_CHECKING:
     from dnicomm.envs.signalling import SignallingWorld
 
-WIDTH, HEIGHT, LEFT, TOP = 560, 230, 90, 92
+WIDTH, HEIGHT, LEFT, TOP = 560, 250, 90, 92
 CELL = 20  # of the table of attributes, at most
-LINE = 190  # of the episode so far
+LINE = 204  # of the episode so far
 
 
 def grey(world: SignallingWorld, index: int) -> Grey:

@@ -131,13 +131,12 @@ def played(env, clock, channel, episodes=1, worlds=4000, **options):
 @pytest.mark.parametrize("delay", [0, 3])
 @pytest.mark.parametrize("bits", [False, True])
 def test_the_hand_written_pair_is_right_as_often_as_the_closed_form_says(delay, bits):
-    """Everybody ticks at each time: what is named is 1 + delay units old, and chance before."""
+    """Everybody ticks at each time: what is named is 1 + delay units old, and nothing before."""
     env = Signalling(change=0.1, horizon=20)
     encoding = {"discrete": RegulariseDiscretise()} if bits else {"normalise": False}
     right = played(env, PeriodicClock(1), Delay(delay), message_size=4, **encoding)
-    first = 1 + delay  # units of time in which nothing has been heard: object 0 is named
-    expected = first / 9 + (20 - first) * env.still_there(first)
-    assert right == pytest.approx(expected / 20, abs=0.01)
+    first = 1 + delay  # units of time in which nothing has been heard
+    assert right == pytest.approx((20 - first) * env.still_there(first) / 20, abs=0.01)
 
 
 def test_the_hand_written_pair_under_irregular_clocks():
@@ -147,17 +146,12 @@ def test_the_hand_written_pair_under_irregular_clocks():
     rng, total, episodes = np.random.default_rng(1), 0.0, 3000
     for _ in range(episodes):
         speaks, listens = rng.random((2, env.horizon)) < 0.5
+        speaks[0] = listens[0] = True  # the tick at time 0 is given
         sent, named = math.nan, math.nan  # when the message heard of last was sent
         for time in range(env.horizon):
-            if listens[time]:
-                named = sent
-                total += 0 if math.isnan(named) else env.still_there(time - named)
-            elif not math.isnan(named):
-                total += env.still_there(time - named)
-            if math.isnan(named) and listens[: time + 1].any():
-                total += 1 / env.num_objects
-            if speaks[time]:
-                sent = time
+            named = sent if listens[time] else named
+            total += 0 if math.isnan(named) else env.still_there(time - named)
+            sent = time if speaks[time] else sent
     assert right == pytest.approx(total / episodes / env.horizon, abs=0.015)
 
 
