@@ -1,11 +1,14 @@
 """The feed-forward experiments: their nets, their data, their methods, and going on."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from dnicomm.bench.feedforward import Classification
 from dnicomm.bench.feedforward_probe import compare, true_gradients
@@ -288,6 +291,23 @@ def test_compiled_layers_compute_the_same():
     found = compiled.evaluate()
     assert found["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-4)
     assert found["loss"] == pytest.approx(plain["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("overrides", [[], ["update_probability=0.3"]], ids=["regular", "random"])
+def test_compiled_layers_are_compiled_once(overrides, monkeypatch):
+    """Which layers learn, and when, changes at each batch: no code is made anew for it."""
+    counter = CompileCounter()  # a compiler that makes no code, and counts
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    torch._dynamo.reset()
+    own = experiment("mnist", "compile=true", *overrides)
+    graphs = []
+    for _ in range(2):
+        train(own, 25)
+        own.evaluate()
+        graphs.append(counter.frame_count)
+    assert graphs[1] == graphs[0]
+    # a layer learns or only runs, on a leaf or on data, and is tested
+    assert len(own.net.layers) <= graphs[0] <= 4 * len(own.net.layers)
 
 
 def test_it_trains_on_any_device(device):
