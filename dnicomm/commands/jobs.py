@@ -11,9 +11,20 @@ from dnicomm.commands.at_work import alone, discard, quoted
 from dnicomm.commands.loggers import logged, require
 from dnicomm.commands.pages import leave_page
 from dnicomm.commands.table import screen
-from dnicomm.commands.work import kind_of
+from dnicomm.commands.work import Work, kind_of
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
+
+
+def check_job(values: Mapping[str, Any], notes: Mapping[str, Any]) -> Work:
+    """Build what a configuration describes, and leave nothing.
+
+    Raises:
+        UserError: if it is wrong.
+    """
+    work = kind_of(notes)(values)
+    require(work.config["logger"])
+    return work
 
 
 def run_job(
@@ -36,9 +47,7 @@ def run_job(
         path = quoted(folder)
         raise UserError(f"{path} already holds a run, and nothing is written over. "
                         f"Go on with it: dnicomm resume {path}")  # fmt: skip
-    kind = kind_of(notes)
-    work = kind(values)
-    require(work.config["logger"])
+    work = check_job(values, notes)
     run = RunFolder.create(folder, {**work.config, **notes})
     if number is not None:
         console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
@@ -54,9 +63,9 @@ def run_job(
         raise
     leave_page(folder, beside=number is None)  # a sweep's are written anew at its end
     if number is None:
-        kind.conclude(console, folder, summary, run.config)
+        work.conclude(console, folder, summary, run.config)
     else:
-        console.print("  ".join([*kind.words(summary), quoted(folder)]), soft_wrap=True)
+        console.print("  ".join([*work.words(summary), quoted(folder)]), soft_wrap=True)
 
 
 def shown(overrides: Sequence[str]) -> str:

@@ -1,10 +1,14 @@
-"""One configuration or a sweep of them, composed by Hydra and handed to a command's job."""
+"""One configuration or a sweep of them, composed by Hydra, each of them a job.
+
+A sweep is rehearsed: what is wrong with any of its jobs is said before the first one trains.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from dnicomm.errors import UserError
 
 # the configuration; what is kept beside it; the run folder; the number in a sweep, if it is one
 Job = Callable[[Mapping[str, Any], Mapping[str, Any], Path, int | None], None]
+REHEARSABLE = ("-m", "--multirun", "--config-dir", "-cd")  # flags beside which jobs are run
 
 
 class Launch:
@@ -33,17 +38,16 @@ class Launch:
 
     def __init__(self) -> None:
         self.swept = False
-        self.failed = False  # a job of a sweep had something in it to put right
+        self.wrong: set[int] = set()  # jobs of a sweep that had something in them to put right
         self.error: Exception | None = None  # what the one job ended with
 
 
-def launch(tree: Tree, arguments: Sequence[str], job: Job) -> int:
+def launch(tree: Tree, arguments: Sequence[str]) -> int:
     """Run what the arguments say; the exit code.
 
     Args:
         tree: what Hydra composes.
         arguments: overrides and Hydra's flags.
-        job: called for each configuration; imports torch only then, which takes seconds.
 
     Raises:
         UserError: if something in them is wrong.
@@ -52,8 +56,10 @@ def launch(tree: Tree, arguments: Sequence[str], job: Job) -> int:
     leftovers.forget()
     current = Launch.current = Launch()
     try:
+        if _can_be_rehearsed(words):
+            _rehearse(tree, words)
         with _called_with(words):
-            _hydra_main(tree, job)()
+            _hydra_main(tree, _job)()
         current.swept = leftovers.is_sweep()
     except SystemExit as done:  # after --help
         return int(done.code or 0)
@@ -72,7 +78,40 @@ def launch(tree: Tree, arguments: Sequence[str], job: Job) -> int:
         raise current.error
     if current.swept:
         _conclude_sweep(current)
-    return 2 if current.failed else 0
+    return 2 if current.wrong else 0
+
+
+def _job(
+    values: Mapping[str, Any], notes: Mapping[str, Any], folder: Path, number: int | None
+) -> None:
+    from dnicomm.commands.jobs import run_job  # torch takes seconds to import
+
+    run_job(values, notes, folder, number)
+
+
+def _rehearsal(
+    values: Mapping[str, Any], notes: Mapping[str, Any], folder: Path, number: int | None
+) -> None:
+    from dnicomm.commands.jobs import check_job
+
+    check_job(values, notes)
+
+
+def _can_be_rehearsed(words: Sequence[str]) -> bool:
+    """Whether these words are a sweep whose jobs Hydra's own sweeper lists beforehand."""
+    flags = {word for word in words if word.startswith("-")}
+    others = any(word.lstrip("+").startswith(("hydra/", "hydra.mode")) for word in words)
+    return bool(flags & {"-m", "--multirun"}) and flags <= set(REHEARSABLE) and not others
+
+
+def _rehearse(tree: Tree, words: Sequence[str]) -> None:
+    """Build every job of a sweep, and say what is wrong with it."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _called_with([*words, f"hydra.sweep.dir={scratch}"]),
+    ):
+        _hydra_main(tree, _rehearsal)()
+    leftovers.forget()
 
 
 @contextlib.contextmanager
@@ -102,6 +141,9 @@ def _run(config: DictConfig, tree: Tree, job: Job) -> None:
     composed, current = HydraConfig.get(), Launch.current
     folder = Path(composed.runtime.output_dir)
     swept = composed.mode == RunMode.MULTIRUN
+    if current is not None and swept and composed.job.num in current.wrong:
+        leftovers.remove_empty(folder)
+        return
     try:
         try:
             values: Any = OmegaConf.to_container(config, resolve=True)
@@ -120,7 +162,7 @@ def _run(config: DictConfig, tree: Tree, job: Job) -> None:
         if not swept:  # Hydra would print more about it
             current.error = error
         elif isinstance(error, UserError):
-            current.failed = True
+            current.wrong.add(composed.job.num)
             print(f"dnicomm: #{composed.job.num}: {error}", file=sys.stderr)
         else:
             raise
@@ -137,5 +179,5 @@ def _conclude_sweep(current: Launch) -> None:
 
         leave_pages(folder)
         print_sweep(folder)
-    elif not current.failed:
+    elif not current.wrong:
         raise UserError("this sweep has no runs: each KEY=A,B needs at least one value")

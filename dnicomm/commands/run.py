@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from dnicomm.commands.launching import launch
 from dnicomm.commands.options import CONFIGS, GROUPS, options, register_plugins
@@ -28,12 +26,4 @@ def main(arguments: Sequence[str]) -> int:
         UserError: if something in them is wrong.
     """
     register_plugins()
-    return launch(TREE, arguments, _job)
-
-
-def _job(
-    values: Mapping[str, Any], notes: Mapping[str, Any], folder: Path, number: int | None
-) -> None:
-    from dnicomm.commands.jobs import run_job  # torch takes seconds to import
-
-    run_job(values, notes, folder, number)
+    return launch(TREE, arguments)

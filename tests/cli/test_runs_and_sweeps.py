@@ -161,6 +161,17 @@ def test_a_sweep_goes_on_after_a_job_that_is_refused(cli):
     ]
 
 
+def test_a_sweep_says_what_is_wrong_before_its_first_run(cli, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr(
+        "dnicomm.commands.jobs.run_job", lambda *_: said.append(capsys.readouterr())
+    )
+    called = cli("run", "-m", *SMALL, "window=1,0,2", "hydra.sweep.dir=sweep")
+    assert (called.code, len(said)) == (2, 2), "the wrong one is not run"
+    assert said[0].err == "dnicomm: #1: window=0: must be a whole number of at least 1, or null\n"
+    assert said[1].err == called.err == ""
+
+
 def test_same_seed_same_run(ran, cli):
     words = ("steps=60", "eval.every=20", "agent.width=16")
     assert cli("run", *SMALL, *words, "hydra.run.dir=again").code == 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 from dnicomm.commands.bench.catalogue import experiments, options, tree
 from dnicomm.errors import UserError, nearest
@@ -60,15 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         groups = {f"{g}=": {o.name: o.line for o in options(name, g)} for g in composed.groups}
         print(f"usage: dnicomm bench {name} [GROUP=OPTION ...] [KEY=VALUE ...]\n")
         print(f"{known[name]}\n\n{_rows(groups)}\n", flush=True)
-    return launch(composed, rest, _job)
-
-
-def _job(
-    values: Mapping[str, Any], notes: Mapping[str, Any], folder: Path, number: int | None
-) -> None:
-    from dnicomm.commands.jobs import run_job  # torch takes seconds to import
-
-    run_job(values, notes, folder, number)
+    return launch(composed, rest)
 
 
 def _sections() -> dict[str, Mapping[str, str]]:
