@@ -14,6 +14,19 @@ class UserError(Exception):
     """
 
 
+class UnknownKey(UserError):
+    """A key that nothing takes.
+
+    Args:
+        key: the key.
+        message: what is wrong with it, and which ones there are.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``" Did you mean 'x'? Known: x, y."`` for messages about an unknown name."""
     known = sorted(known)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -11,10 +12,12 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dnicomm.commands.options import CONFIGS, manual, shipped
 from dnicomm.commands.tree import Tree
-from dnicomm.errors import UserError, nearest
+from dnicomm.errors import UnknownKey, UserError, nearest
 
 
 def explain(
@@ -63,6 +66,24 @@ def explain_other(error: OSError | ValueError, tree: Tree, words: Sequence[str])
         if group in tree.groups and name not in tree.options(group):
             return unknown_option(group, name, tree.options(group))
     return UserError(_first_lines(str(error)))
+
+
+def untyped(error: UnknownKey, choices: Mapping[str, str], words: Sequence[str]) -> UserError:
+    """The same, and who brought a key that nobody typed.
+
+    Args:
+        choices: the option chosen of each group.
+        words: the overrides.
+    """
+    if any(word.lstrip("+~").partition("=")[0] == error.key for word in words):
+        return error
+    for group, name in choices.items():
+        if name in {option.name for option in shipped(CONFIGS, group)}:
+            brought: Any = OmegaConf.create(manual(group, name))
+            if OmegaConf.select(brought, error.key) is not None:
+                leave = f"It comes with {group}={name}; to leave it out: '~{error.key}'"
+                return UserError(f"{error} {leave}")
+    return error
 
 
 def unknown_option(group: str, name: str, known: Iterable[str]) -> UserError:

@@ -21,10 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dnicomm.commands import leftovers
-from dnicomm.commands.composition import explain, explain_other
+from dnicomm.commands.composition import explain, explain_other, untyped
 from dnicomm.commands.overrides import plain, prepare
 from dnicomm.commands.tree import Tree
-from dnicomm.errors import UserError
+from dnicomm.errors import UnknownKey, UserError
 
 # the configuration; what is kept beside it; the run folder; the number in a sweep, if it is one
 Job = Callable[[Mapping[str, Any], Mapping[str, Any], Path, int | None], None]
@@ -144,17 +144,18 @@ def _run(config: DictConfig, tree: Tree, job: Job) -> None:
     if current is not None and swept and composed.job.num in current.wrong:
         leftovers.remove_empty(folder)
         return
+    choices = {g: o for g, o in composed.runtime.choices.items() if g in tree.groups}
+    words = plain(composed.overrides.task, tree)
     try:
         try:
             values: Any = OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise explain(error, tree, ()) from error
-        notes = {
-            **tree.notes,
-            "choices": {g: o for g, o in composed.runtime.choices.items() if g in tree.groups},
-            "overrides": plain(composed.overrides.task, tree),
-        }
-        job(values, notes, folder, composed.job.num if swept else None)
+        notes = {**tree.notes, "choices": choices, "overrides": words}
+        try:
+            job(values, notes, folder, composed.job.num if swept else None)
+        except UnknownKey as error:
+            raise untyped(error, choices, words) from error
     except Exception as error:
         leftovers.remove_empty(folder)
         if current is None:  # in a process of another launcher: Hydra carries it home

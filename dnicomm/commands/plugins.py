@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from dnicomm.commands.values import MISSING, below, conform, takes_list
-from dnicomm.errors import UserError, nearest
+from dnicomm.errors import UnknownKey, UserError, nearest
 
 Maker = Callable[..., Any]
 
@@ -126,7 +126,8 @@ def check_options(
         beside: what else may stand where its options do, for messages.
 
     Raises:
-        UserError: if one is unknown, missing or of the wrong type.
+        UnknownKey: if one is unknown.
+        UserError: if one is missing or of the wrong type.
     """
     parameters, hints = options_of(maker, given), _hints(maker)
     named = {
@@ -139,8 +140,8 @@ def check_options(
     for key, value in values.items():
         name = below(where, key)
         if key not in named and not anything:
-            raise UserError(f"{name}: {name_of(maker)} has no such option."
-                            f"{nearest(key, [*named, *beside])}")  # fmt: skip
+            known = nearest(key, [*named, *beside])
+            raise UnknownKey(name, f"{name_of(maker)} has no such option.{known}")
         if value == MISSING:
             raise UserError(f"{name} has to be given: {name}=…")
         checked[key] = conform(name, value, hints.get(key, Any))

@@ -57,6 +57,8 @@ CASES = {
     "agent=feedfwd": "agent=feedfwd: there is no such agent. Did you mean 'feedforward'?",
     "env=rellay": "env=rellay: there is no such env. Did you mean 'relay'?",
     "agent=3": "agent=3: there is no such agent. Known: actor_critic",
+    "recipe=switch agent=feedforward": "agent.pool: FeedForward has no such option. Known: width. "
+    "It comes with recipe=switch; to leave it out: '~agent.pool'",
     "recipe=foo": "recipe=foo: there is no such recipe",
     "-m seed=1,2 agent=foo": "agent=foo: there is no such agent",
     "stpes=3": "stpes: there is no such key. Did you mean 'steps'",
