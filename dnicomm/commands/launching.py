@@ -145,10 +145,10 @@ def _run(config: DictConfig, tree: Tree, job: Job) -> None:
         leftovers.remove_empty(folder)
         return
     choices = {g: o for g, o in composed.runtime.choices.items() if g in tree.groups}
-    words = plain(composed.overrides.task, tree)
     try:
         try:
             values: Any = OmegaConf.to_container(config, resolve=True)
+            words = plain(composed.overrides.task, tree)
         except OmegaConfBaseException as error:
             raise explain(error, tree, ()) from error
         notes = {**tree.notes, "choices": choices, "overrides": words}
