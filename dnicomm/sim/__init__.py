@@ -23,6 +23,7 @@ from dnicomm.sim.clock import (
 from dnicomm.sim.encoding import (
     GumbelSymbol,
     MessageEncoder,
+    Occasion,
     OwnNormalizer,
     RegulariseDiscretise,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "JitteredClock",
     "MessageEncoder",
     "Noise",
+    "Occasion",
     "Outcome",
     "Override",
     "OwnNormalizer",

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """Who says something, where, and whether in training.
+
+    Args:
+        learn: whether this is training.
+        members: ``[n]`` of the population; None: all.
+        active: ``[n, B]`` bool, worlds in which they speak; None: all.
+        noise: ``[n, B, D]`` uniform in (0, 1), for encoders that draw.
+        again: the same tick computed once more: nothing is counted twice.
+    """
+
+    learn: bool
+    members: Tensor | None = None
+    active: Tensor | None = None
+    noise: Tensor | None = None
+    again: bool = False
 
 
 class MessageEncoder:
@@ -20,24 +40,8 @@ class MessageEncoder:
 
     draws = False  # whether encode wants noise in training
 
-    def encode(
-        self,
-        message: Tensor,
-        members: Tensor | None,
-        active: Tensor | None,
-        learn: bool,
-        noise: Tensor | None = None,
-        again: bool = False,
-    ) -> Tensor:
-        """Messages ``[n, B, D]`` as they are sent.
-
-        Args:
-            members: ``[n]`` of the population; None: all.
-            active: ``[n, B]`` bool, worlds in which they speak; None: all.
-            learn: whether this is training.
-            noise: ``[n, B, D]`` uniform in (0, 1), for those that draw.
-            again: the same tick computed once more: nothing is counted twice.
-        """
+    def encode(self, message: Tensor, occasion: Occasion) -> Tensor:
+        """Messages ``[n, B, D]`` as they are sent on an occasion."""
         raise NotImplementedError
 
     def measure(self) -> AbstractContextManager[None]:
@@ -61,15 +65,7 @@ class OwnNormalizer(MessageEncoder):
     no constants can stand for a batch's statistics (Ba et al., 2016, without gain and bias).
     """
 
-    def encode(
-        self,
-        message: Tensor,
-        members: Tensor | None,
-        active: Tensor | None,
-        learn: bool,
-        noise: Tensor | None = None,
-        again: bool = False,
-    ) -> Tensor:
+    def encode(self, message: Tensor, occasion: Occasion) -> Tensor:
         return F.layer_norm(message, message.shape[-1:])
 
 
@@ -90,21 +86,13 @@ class GumbelSymbol(MessageEncoder):
             raise UserError(f"message.temperature={temperature}: must be a number above 0")
         self.temperature = temperature
 
-    def encode(
-        self,
-        message: Tensor,
-        members: Tensor | None,
-        active: Tensor | None,
-        learn: bool,
-        noise: Tensor | None = None,
-        again: bool = False,
-    ) -> Tensor:
+    def encode(self, message: Tensor, occasion: Occasion) -> Tensor:
         scores = message
-        if learn and noise is not None:
-            scores = scores - torch.log(-torch.log(noise))
+        if occasion.learn and occasion.noise is not None:
+            scores = scores - torch.log(-torch.log(occasion.noise))
         soft = (scores / self.temperature).softmax(-1)
         hard = torch.zeros_like(soft).scatter(-1, scores.argmax(-1, keepdim=True), 1.0)
-        return hard + (soft - soft.detach()) if learn else hard
+        return hard + (soft - soft.detach()) if occasion.learn else hard
 
     def bits(self, message_size: int, bits: int) -> float:
         return math.log2(message_size)
@@ -128,19 +116,12 @@ class RegulariseDiscretise(MessageEncoder):
             raise UserError(f"message.noise={noise}: must be a number of at least 0")
         self.noise = noise
 
-    def encode(
-        self,
-        message: Tensor,
-        members: Tensor | None,
-        active: Tensor | None,
-        learn: bool,
-        noise: Tensor | None = None,
-        again: bool = False,
-    ) -> Tensor:
-        if not learn:
+    def encode(self, message: Tensor, occasion: Occasion) -> Tensor:
+        if not occasion.learn:
             return (message > 0).to(message.dtype)
-        if noise is not None:
-            message = message + self.noise * math.sqrt(2) * torch.erfinv(2 * noise - 1)
+        if occasion.noise is not None:
+            normal = math.sqrt(2) * torch.erfinv(2 * occasion.noise - 1)
+            message = message + self.noise * normal
         return message.sigmoid()
 
     def bits(self, message_size: int, bits: int) -> float:

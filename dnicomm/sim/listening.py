@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dnicomm.sim.agent import Inbox, State
+from dnicomm.sim.encoding import Occasion
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.lane import Lane
 from dnicomm.sim.parcel import Parcel
@@ -284,7 +285,7 @@ def response_of(channel: Overheard, action: Tensor, message: Tensor) -> Tensor |
     if population.encoder is None:
         return message
     member = torch.tensor([row], device=message.device)
-    return population.encoder.encode(message[None], member, None, learn=False)[0]
+    return population.encoder.encode(message[None], Occasion(False, member))[0]
 
 
 def _array(values: Tensor | NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from dnicomm.sim.encoding import MessageEncoder
+from dnicomm.sim.encoding import MessageEncoder, Occasion
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # of running averages
@@ -47,17 +47,10 @@ class MessageNormalizer(MessageEncoder):
         finally:
             self._measuring = False
 
-    def encode(
-        self,
-        message: Tensor,
-        members: Tensor | None,
-        active: Tensor | None,
-        learn: bool,
-        noise: Tensor | None = None,
-        again: bool = False,
-    ) -> Tensor:
+    def encode(self, message: Tensor, occasion: Occasion) -> Tensor:
+        members, active = occasion.members, occasion.active
         at = slice(None) if members is None else members
-        if not (learn or self._measuring):
+        if not (occasion.learn or self._measuring):
             mean, variance = self.running.read(at)
             known = self.measured.weight[at][..., None] > 0  # [n, 1, 1]
             measured_mean, measured_variance = self.measured.read(at)
@@ -84,7 +77,7 @@ class MessageNormalizer(MessageEncoder):
             found = (centred.square() * weight).sum(1, keepdim=True) / count
             variance = torch.where(batch[..., None], found, variance)
         average, step = (self.measured, None) if self._measuring else (self.running, MOMENTUM)
-        if not again:
+        if not occasion.again:
             average.add(at, mean.detach()[:, 0], variance.detach()[:, 0], batch, step)
         return centred * (variance + EPSILON).rsqrt()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from dnicomm.sim.encoding import Occasion
 from dnicomm.sim.parcel import Parcel
 from dnicomm.sim.population import Index, Route
 from dnicomm.sim.topology import edge_name
@@ -64,12 +65,14 @@ def _encode(engine: Engine, lane: Lane, tick: Tick, speaks: Tensor | None) -> No
         key = "message", lane.population.names[0], tick.time
         size = tick.message.shape[-1]
         noise = engine.uniform(key, lane.population, tick.members, tick.message, size)
-    tick.message = encoder.encode(tick.message, tick.at, speaks, engine.learn, noise)
+    occasion = Occasion(engine.learn, tick.at, speaks, noise)
+    tick.message = encoder.encode(tick.message, occasion)
 
     def again(message: Tensor, worlds: Tensor | None) -> Tensor:
         own = [part if part is None or worlds is None else part[:, worlds]
                for part in (speaks, noise)]  # fmt: skip
-        return encoder.encode(message, tick.at, own[0], engine.learn, own[1], again=True)
+        there = replace(occasion, active=own[0], noise=own[1], again=True)
+        return encoder.encode(message, there)
 
     tick.encode = again
 

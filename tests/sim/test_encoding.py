@@ -18,6 +18,7 @@ from dnicomm.sim import (
     Evaluation,
     GumbelSymbol,
     MessageEncoder,
+    Occasion,
     OwnNormalizer,
     PoissonClock,
     RegulariseDiscretise,
@@ -44,7 +45,7 @@ def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def test_a_message_is_normalised_by_its_own_mean_and_deviation():
     message, _ = drawn(N, B, D)
-    sent = OwnNormalizer().encode(3 + 10 * message, None, None, True)
+    sent = OwnNormalizer().encode(3 + 10 * message, Occasion(True))
     torch.testing.assert_close(sent.mean(-1), torch.zeros(N, B, dtype=torch.float64))
     torch.testing.assert_close(sent.var(-1, unbiased=False), torch.ones(N, B, dtype=torch.float64),
                                atol=1e-5, rtol=0)  # fmt: skip
@@ -52,9 +53,11 @@ def test_a_message_is_normalised_by_its_own_mean_and_deviation():
 
 def test_worlds_do_not_see_each_other_and_a_test_is_as_training():
     message, _ = drawn(N, B, D)
-    whole = OwnNormalizer().encode(message, None, None, True)
+    whole = OwnNormalizer().encode(message, Occasion(True))
     active = torch.tensor([[True, False, True, True]] * N)
-    tested = OwnNormalizer().encode(message[:, 1:2], torch.arange(N), active[:, 1:2], False)
+    tested = OwnNormalizer().encode(
+        message[:, 1:2], Occasion(False, torch.arange(N), active[:, 1:2])
+    )
     assert torch.equal(whole[:, 1:2], tested)
 
 
@@ -71,7 +74,7 @@ def test_a_number_alone_says_nothing_once_it_is_normalised_by_itself(market):
 def test_train_and_test_agree_on_the_threshold(number):
     """The bit that is sent in evaluation is what is sent in training, rounded, without noise."""
     unit, message = RegulariseDiscretise(), torch.tensor([[[number]]], dtype=torch.float64)
-    soft, bit = unit.encode(message, None, None, True), unit.encode(message, None, None, False)
+    soft, bit = unit.encode(message, Occasion(True)), unit.encode(message, Occasion(False))
     assert torch.equal(soft, message.sigmoid())
     assume(soft.item() != 0.5)  # so near to the threshold that it can't be told from it
     assert bit.item() == round(soft.item())
@@ -83,14 +86,14 @@ def test_train_and_test_agree_on_the_threshold(number):
 def test_the_noise_is_gaussian(number, uniform, spread):
     """The inverse of its distribution: a channel is at q where its noise is at the quantile q."""
     message, noise = (torch.full((1, 1, 1), x, dtype=torch.float64) for x in (number, uniform))
-    sent = RegulariseDiscretise(spread).encode(message, None, None, True, noise)
+    sent = RegulariseDiscretise(spread).encode(message, Occasion(True, noise=noise))
     normal = Normal(torch.tensor(0.0, dtype=torch.float64), 1.0).icdf(noise)
     torch.testing.assert_close(sent, (message + spread * normal).sigmoid(), rtol=1e-6, atol=1e-12)
 
 
 def test_the_gradient_is_that_of_the_sigmoid_where_the_noise_put_it():
     message, noise = drawn(N, B, D)
-    sent = RegulariseDiscretise(1.5).encode(message, None, None, True, noise)
+    sent = RegulariseDiscretise(1.5).encode(message, Occasion(True, noise=noise))
     (slope,) = torch.autograd.grad(sent.sum(), [message])
     torch.testing.assert_close(slope, sent * (1 - sent))
 
@@ -98,7 +101,7 @@ def test_the_gradient_is_that_of_the_sigmoid_where_the_noise_put_it():
 def test_numbers_far_from_the_threshold_are_bits_in_training_too():
     message = torch.tensor([-60.0, 60.0]).expand(1, 50, 2)
     _, noise = drawn(1, 50, 2)
-    sent = RegulariseDiscretise(2.0).encode(message, None, None, True, noise.float())
+    sent = RegulariseDiscretise(2.0).encode(message, Occasion(True, noise=noise.float()))
     torch.testing.assert_close(sent, (message > 0).float())
 
 
@@ -109,7 +112,7 @@ def test_numbers_far_from_the_threshold_are_bits_in_training_too():
 def test_a_symbol_is_one_hot_with_the_gradient_of_the_softmax(temperature):
     message, noise = drawn(N, B, D)
     weight = torch.randn(N, B, D, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    sent = GumbelSymbol(temperature).encode(message, None, None, True, noise)
+    sent = GumbelSymbol(temperature).encode(message, Occasion(True, noise=noise))
     assert torch.equal(sent.sum(-1), torch.ones_like(sent[..., 0]))
     assert set(sent.unique().tolist()) == {0.0, 1.0}
     (slope,) = torch.autograd.grad((sent * weight).sum(), [message])
@@ -128,14 +131,14 @@ def test_symbols_come_as_often_as_the_softmax_says():
     share = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     noise = torch.stack([torch.exp(-share), torch.exp(share - 1)], -1)[None]
     message = torch.tensor([p, 1 - p], dtype=torch.float64).log().expand(1, count, 2)
-    sent = GumbelSymbol().encode(message, None, None, True, noise)
+    sent = GumbelSymbol().encode(message, Occasion(True, noise=noise))
     assert sent[0, :, 0].mean().item() == pytest.approx(p, abs=1e-3)
 
 
 def test_in_evaluation_the_likeliest_symbol_is_sent():
     message, noise = drawn(N, B, D)
     for given_noise in (None, noise):  # which would be another one's
-        sent = GumbelSymbol(5.0).encode(message, None, None, False, given_noise)
+        sent = GumbelSymbol(5.0).encode(message, Occasion(False, noise=given_noise))
         assert torch.equal(sent.argmax(-1), message.argmax(-1))
         assert set(sent.unique().tolist()) == {0.0, 1.0}
         assert not sent.requires_grad
@@ -147,18 +150,18 @@ def test_in_evaluation_the_likeliest_symbol_is_sent():
 @each_encoder
 def test_members_and_worlds_are_independent(encoder):
     message, noise = drawn(N, B, D)
-    together = encoder.encode(message, None, None, True, noise)
+    together = encoder.encode(message, Occasion(True, noise=noise))
     for n, b in itertools.product(range(N), range(B)):
         at = (slice(n, n + 1), slice(b, b + 1))
-        alone = encoder.encode(message[at], None, None, True, noise[at])
+        alone = encoder.encode(message[at], Occasion(True, noise=noise[at]))
         assert torch.equal(alone, together[at])
 
 
 @each_encoder
 def test_a_tick_computed_again_is_the_same(encoder):
     message, noise = drawn(N, B, D)
-    once = encoder.encode(message, None, None, True, noise)
-    assert torch.equal(encoder.encode(message, None, None, True, noise, again=True), once)
+    once = encoder.encode(message, Occasion(True, noise=noise))
+    assert torch.equal(encoder.encode(message, Occasion(True, noise=noise, again=True)), once)
     assert encoder.tensors() == {}
 
 

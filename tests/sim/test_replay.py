@@ -33,6 +33,7 @@ from dnicomm.sim import (
     standard_channel,
 )
 from dnicomm.sim.agent import Inbox, Outcome
+from dnicomm.sim.encoding import Occasion
 from dnicomm.sim.normalise import EPSILON
 from dnicomm.sim.replay import replay as further_steps
 from dnicomm.sim.window import OpenWindow, Tick
@@ -306,7 +307,7 @@ def test_discrete_messages_are_drawn_with_the_same_noise(encoder, market, monkey
         def again(tick: Tick, message: Tensor, population=population, name=name) -> Tensor:
             key = "message", name, tick.time
             noise = engine.uniform(key, population, np.array([0]), message[None], D)
-            return encoder.encode(message[None], None, None, True, noise)[0]
+            return encoder.encode(message[None], Occasion(True, noise=noise))[0]
 
         said = sim.populations[1 - number].interface.said[0]
         for seen in found[name]:
