@@ -61,7 +61,7 @@ class Signalling(Env):
         """K."""
         return int(self.values**self.attributes)
 
-    def still_there(self, age: float) -> float:
+    def still_there(self, age: int) -> float:
         """Probability that the object of so many units of time ago is the one now.
 
         What is redrawn is another one, but may come back: q(a) = 1/K + (1 - 1/K) (1 - c K/(K-1))^a.

@@ -94,6 +94,27 @@ def test_a_command_line_runs(page, words, tmp_path, monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+LINK = re.compile(r"\]\(([^)\s:#]*)(?:#([^)\s]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as a site and GitHub make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    heads = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page):
+    for target, anchor in LINK.findall(page.read_text()):
+        if "://" in target:
+            continue
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), target
+        if anchor and there.suffix == ".md" and there.parent.name != "reference":  # made of code
+            assert anchor in anchors(there), f"{target}#{anchor}"
+
+
 def measured_lines():
     """Commands that took hours, by page, their variables put in."""
     for page in PAGES:
@@ -140,7 +161,7 @@ EXAMPLES = {
     "clocks": [(0, 100), (0, 100), (85, 100)],
     "layers": [(85, 100)],
     "recurrent": [(0, 60), (90, 100)],
-    "signalling": [(0, 70), (85, 100)],
+    "telling": [(0, 70), (85, 100)],
     "training_loop": [(0, 75), (85, 100)],
 }
 
@@ -174,13 +195,6 @@ def test_ci_runs_the_tests_as_the_readme_says():
     line = next(line for line in README.splitlines() if line.endswith("python -m pytest"))
     assert line.startswith("python3 -m venv")
     assert "grep -m 1 'python -m pytest$' README.md" in (ROOT / ".ci" / "run").read_text()
-
-
-def test_links_lead_somewhere():
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 @pytest.mark.slow

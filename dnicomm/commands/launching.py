@@ -28,6 +28,7 @@ from dnicomm.errors import UnknownKey, UserError
 
 # the configuration; what is kept beside it; the run folder; the number in a sweep, if it is one
 Job = Callable[[Mapping[str, Any], Mapping[str, Any], Path, int | None], None]
+OTHER_LAUNCHER = ("hydra/launcher", "hydra.launcher")
 REHEARSABLE = ("-m", "--multirun", "--config-dir", "-cd")  # flags beside which jobs are run
 
 
@@ -99,19 +100,23 @@ def _rehearsal(
 
 def _can_be_rehearsed(words: Sequence[str]) -> bool:
     """Whether these words are a sweep whose jobs Hydra's own sweeper lists beforehand."""
-    flags = {word for word in words if word.startswith("-")}
-    others = any(word.lstrip("+").startswith(("hydra/", "hydra.mode")) for word in words)
-    return bool(flags & {"-m", "--multirun"}) and flags <= set(REHEARSABLE) and not others
+    flags = {word.partition("=")[0] for word in words if word.startswith("-")}
+    swept = any(word.lstrip("+").startswith(("hydra/sweeper", "hydra.sweeper")) for word in words)
+    return bool(flags & {"-m", "--multirun"}) and flags <= set(REHEARSABLE) and not swept
 
 
 def _rehearse(tree: Tree, words: Sequence[str]) -> None:
-    """Build every job of a sweep, and say what is wrong with it."""
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        _called_with([*words, f"hydra.sweep.dir={scratch}"]),
-    ):
+    """Build every job of a sweep, here and one after another; say what is wrong with it."""
+    kept = [word for word in words if not word.lstrip("+").startswith(OTHER_LAUNCHER)]
+    with tempfile.TemporaryDirectory() as scratch, _called_with([*kept, _sweep_dir(scratch)]):
         _hydra_main(tree, _rehearsal)()
     leftovers.forget()
+
+
+def _sweep_dir(folder: str) -> str:
+    """The override, whatever is in the folder's name."""
+    escaped = folder.replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.sweep.dir='{escaped}'"
 
 
 @contextlib.contextmanager

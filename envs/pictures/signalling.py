@@ -65,7 +65,9 @@ def _object(
     for row in range(attributes):
         value = number // values**row % values if number >= 0 else -1
         for column in range(values):
-            fill = colour if column == value else None
             canvas.rectangle(
-                left + cell * column, top + cell * row, cell, cell, fill, FAINT, min(1, cell / 8)
+                left + cell * column, top + cell * row, cell, cell, None, FAINT, min(1, cell / 8)
             )
+        if value >= 0:  # at least so wide that it is seen among hundreds
+            wide, high = max(cell, 3), max(cell, 3)
+            canvas.rectangle(left + cell * value, top + cell * row, wide, high, colour)

@@ -161,13 +161,24 @@ def test_a_sweep_goes_on_after_a_job_that_is_refused(cli):
     ]
 
 
-def test_a_sweep_says_what_is_wrong_before_its_first_run(cli, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "also",
+    [(), ("--config-dir=mine",), ("hydra/launcher=basic",)],
+    ids=["plain", "flag", "launcher"],
+)
+def test_a_sweep_says_what_is_wrong_before_its_first_run(cli, monkeypatch, capsys, also):
+    """Wherever things are put aside meanwhile."""
+    odd = cli.folder / "it's, (odd) $a"
+    odd.mkdir()
+    (cli.folder / "mine").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(odd))
     said = []
     monkeypatch.setattr(
         "dnicomm.commands.jobs.run_job", lambda *_: said.append(capsys.readouterr())
     )
-    called = cli("run", "-m", *SMALL, "window=1,0,2", "hydra.sweep.dir=sweep")
+    called = cli("run", "-m", *SMALL, "window=1,0,2", "hydra.sweep.dir=sweep", *also)
     assert (called.code, len(said)) == (2, 2), "the wrong one is not run"
+    assert not list(odd.iterdir())
     assert said[0].err == "dnicomm: #1: window=0: must be a whole number of at least 1, or null\n"
     assert said[1].err == called.err == ""
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dnicomm.commands.arguments import Parser
+from dnicomm.commands.keys import check_threads
 from dnicomm.commands.table import screen
 from dnicomm.errors import UserError, nearest
 
@@ -68,9 +69,7 @@ def _chosen(words: Sequence[str]) -> tuple[str, Sequence[str], int]:
         elif key == "parts":
             parts = [_one_of(key, part, PARTS) for part in value.split(",")]
         elif key == "threads":
-            if not value.isdecimal() or int(value) < 1:
-                raise UserError(f"threads={value}: must be a whole number of at least 1")
-            count = int(value)
+            count = check_threads(key, int(value) if value.isdecimal() else value)
         else:
             raise UserError(f"{key}: there is no such key.{nearest(key, KEYS)}")
     return budget, parts, count
