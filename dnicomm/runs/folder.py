@@ -225,10 +225,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise UserError(f"{path} is damaged: {_in_a_line(error)}.") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged: it is not a mapping.")
     return config
+
+
+def _in_a_line(error: Exception) -> str:
+    """What is wrong with a file, and where, without the parser's picture of it."""
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, yaml.MarkedYAMLError) and mark is not None:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error).partition("\n")[0]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -129,8 +129,9 @@ class TestCreateAndOpen:
     )
     def test_damaged_configuration(self, folder, content):
         (folder.path / "config.yaml").write_bytes(content)
-        with pytest.raises(UserError, match=r"config\.yaml is damaged"):
+        with pytest.raises(UserError, match=r"config\.yaml is damaged: .+\.$") as caught:
             RunFolder.open(folder.path)
+        assert "\n" not in str(caught.value)
 
     def test_reading_resolves_nothing(self, folder):
         called = []
