@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dnicomm.data import load_images
 from dnicomm.envs.pictures import PicturedWorld
+from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
@@ -45,12 +46,7 @@ class Counting(Env):
     eval_worlds: int | None = 512
 
     def __post_init__(self) -> None:
-        for key in ("block", "blocks"):
-            value = getattr(self, key)
-            if value is None and key == "blocks":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"env.{key}={value}: must be a whole number of at least 1")
+        check_whole(self, {"block": 1, "blocks": 1}, or_null=["blocks"])
         if (
             isinstance(self.noise, bool)
             or not isinstance(self.noise, int | float)

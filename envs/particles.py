@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
+from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
@@ -41,9 +42,7 @@ class ParticleEnv(Env):
     eval_worlds: int | None = 512
 
     def __post_init__(self) -> None:
-        horizon: object = self.horizon
-        if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-            raise UserError(f"env.horizon={horizon}: must be a whole number of at least 1")
+        check_whole(self, {"horizon": 1})
         if not isinstance(self.continuous_actions, bool):
             raise UserError(
                 f"env.continuous_actions={self.continuous_actions}: must be true or false"

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
+from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
@@ -57,12 +58,7 @@ class PredatorPrey(Env):
 
     def __post_init__(self) -> None:
         least = {"num_agents": 1, "dim": 2, "vision": 0, "horizon": 1, "link_range": 0}
-        for key, bound in least.items():
-            value = getattr(self, key)
-            if value is None and key in ("horizon", "link_range"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-                raise UserError(f"env.{key}={value}: must be a whole number of at least {bound}")
+        check_whole(self, least, or_null=["horizon", "link_range"])
         if self.num_agents >= self.dim**2:
             raise UserError(
                 f"env.num_agents={self.num_agents}: must be at most {self.dim**2 - 1}, so that "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dnicomm.data import load_images
 from dnicomm.envs.pictures import PicturedWorld
-from dnicomm.errors import UserError
+from dnicomm.envs.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 STEPS_PER_AGENT = 10
@@ -38,12 +38,7 @@ class Relay(Env):
     name: str = "relay"
 
     def __post_init__(self) -> None:
-        for key, least in (("num_agents", 2), ("horizon", 1)):
-            value = getattr(self, key)
-            if value is None and key == "horizon":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"env.{key}={value}: must be a whole number of at least {least}")
+        check_whole(self, {"num_agents": 2, "horizon": 1}, or_null=["horizon"])
 
     def make(self, num_worlds: int, split: Split, device: torch.device) -> RelayWorld:
         return RelayWorld(self, num_worlds, split, device)

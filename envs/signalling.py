@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
+from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
@@ -43,10 +44,7 @@ class Signalling(Env):
     name: str = "signalling"
 
     def __post_init__(self) -> None:
-        for key, least in (("attributes", 1), ("values", 2), ("horizon", 1)):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"env.{key}={value}: must be a whole number of at least {least}")
+        check_whole(self, {"attributes": 1, "values": 2, "horizon": 1})
         given = self.change
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
             raise UserError(f"env.change={given}: must be a number from 0 to 1")

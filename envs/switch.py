@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
+from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
@@ -40,12 +41,8 @@ class Switch(Env):
     name: str = "switch"
 
     def __post_init__(self) -> None:
-        for key, least in (("num_agents", 2), ("horizon", self.num_agents)):
-            value = getattr(self, key)
-            if value is None and key == "horizon":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"env.{key}={value}: must be a whole number of at least {least}")
+        check_whole(self, {"num_agents": 2})
+        check_whole(self, {"horizon": self.num_agents}, or_null=["horizon"])
         if not isinstance(self.calendar, bool):
             raise UserError(f"env.calendar={self.calendar}: must be true or false")
 

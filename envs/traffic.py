@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.envs.traffic_roads import LEVELS, Level, routes
+from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
@@ -62,15 +63,8 @@ class Traffic(Env):
                 f"env.difficulty={self.difficulty}: there is no such level."
                 f"{nearest(str(self.difficulty), LEVELS)}"
             )
-        for key, least in (
-            ("num_agents", 2), ("horizon", 1), ("vision", 0), ("link_range", 1),
-            ("message_lifetime", 1),
-        ):  # fmt: skip
-            value = getattr(self, key)
-            if value is None and key != "vision":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"env.{key}={value}: must be a whole number of at least {least}")
+        least = {"num_agents": 2, "horizon": 1, "vision": 0, "link_range": 1, "message_lifetime": 1}
+        check_whole(self, least, or_null=least.keys() - {"vision"})
         arrival = self.arrival
         if arrival is not None and (
             isinstance(arrival, bool)
