@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.envs.regular_graph import regular_graph
-from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 
@@ -43,7 +43,7 @@ class Consensus(Env):
     name: str = "consensus"
 
     def __post_init__(self) -> None:
-        check_whole(self, {"num_agents": 1, "degree": 0, "horizon": 1, "graph": 0})
+        check_whole(self, {"num_agents": 1, "degree": 0, "horizon": 1, "graph": 0}, prefix="env.")
         up = self.up
         if isinstance(up, bool) or not isinstance(up, int | float) or not 0 < up <= 1:
             raise UserError(f"env.up={up}: must be a number above 0 and at most 1")

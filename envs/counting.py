@@ -18,8 +18,8 @@ from torch import Tensor
 
 from dnicomm.data import load_images
 from dnicomm.envs.pictures import PicturedWorld
-from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 A, B = 0, 1  # indices of the agents
@@ -46,7 +46,7 @@ class Counting(Env):
     eval_worlds: int | None = 512
 
     def __post_init__(self) -> None:
-        check_whole(self, {"block": 1, "blocks": 1}, or_null=["blocks"])
+        check_whole(self, {"block": 1, "blocks": 1}, or_null=["blocks"], prefix="env.")
         if (
             isinstance(self.noise, bool)
             or not isinstance(self.noise, int | float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.errors import UserError
@@ -45,20 +46,18 @@ class Naming(Agent):
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
         worlds, size = observation.shape[0], self.spec.message_size
-        message = observation.new_zeros(worlds, size) + 0 * self.nothing
         places = torch.arange(self.bits, device=observation.device)
         if self.spec.action_size:
             heard = (inbox.messages[:, 0, : self.bits] > THRESHOLD).long()  # [B, bits]
             number = (heard << places).sum(-1).clamp(max=self.num_objects - 1)
-            scores = torch.nn.functional.one_hot(number, self.num_objects).to(message.dtype)
-            return TickOutput(100 * scores, message, state)
+            scores = 100.0 * F.one_hot(number, self.num_objects)
+            return TickOutput(scores, observation.new_zeros(worlds, size) + 0 * self.nothing, state)
         one_hot = observation.unflatten(-1, (self.attributes, self.values))
         powers = self.values ** torch.arange(self.attributes, device=observation.device)
         number = (one_hot.argmax(-1) * powers).sum(-1)  # [B]
         said = 2.0 * ((number[:, None] >> places) & 1) - 1
-        silent = message[:, self.bits :]
-        none = observation.new_zeros(worlds, 0)
-        return TickOutput(none, torch.cat([said + message[:, : self.bits], silent], -1), state)
+        message = F.pad(said, (0, size - self.bits)) + 0 * self.nothing
+        return TickOutput(observation.new_zeros(worlds, 0), message, state)
 
     def loss(self, output: TickOutput, outcome: Outcome) -> Tensor:
         return torch.zeros_like(outcome.returns)

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
-from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 DT = 0.1  # of mpe2's own time, in a unit of world time
@@ -42,7 +42,7 @@ class ParticleEnv(Env):
     eval_worlds: int | None = 512
 
     def __post_init__(self) -> None:
-        check_whole(self, {"horizon": 1})
+        check_whole(self, {"horizon": 1}, prefix="env.")
         if not isinstance(self.continuous_actions, bool):
             raise UserError(
                 f"env.continuous_actions={self.continuous_actions}: must be true or false"

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
-from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError, nearest
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1), (0, 0))  # up, right, down, left, stay: (row, column)
@@ -58,7 +58,7 @@ class PredatorPrey(Env):
 
     def __post_init__(self) -> None:
         least = {"num_agents": 1, "dim": 2, "vision": 0, "horizon": 1, "link_range": 0}
-        check_whole(self, least, or_null=["horizon", "link_range"])
+        check_whole(self, least, or_null=["horizon", "link_range"], prefix="env.")
         if self.num_agents >= self.dim**2:
             raise UserError(
                 f"env.num_agents={self.num_agents}: must be at most {self.dim**2 - 1}, so that "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dnicomm.data import load_images
 from dnicomm.envs.pictures import PicturedWorld
-from dnicomm.envs.whole_options import check_whole
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 STEPS_PER_AGENT = 10
@@ -38,7 +38,7 @@ class Relay(Env):
     name: str = "relay"
 
     def __post_init__(self) -> None:
-        check_whole(self, {"num_agents": 2, "horizon": 1}, or_null=["horizon"])
+        check_whole(self, {"num_agents": 2, "horizon": 1}, or_null=["horizon"], prefix="env.")
 
     def make(self, num_worlds: int, split: Split, device: torch.device) -> RelayWorld:
         return RelayWorld(self, num_worlds, split, device)

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
-from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
-SPEAKER, LISTENER = 0, 1
+LISTENER = 1
 MOST_OBJECTS = 4096
 
 
@@ -44,7 +44,7 @@ class Signalling(Env):
     name: str = "signalling"
 
     def __post_init__(self) -> None:
-        check_whole(self, {"attributes": 1, "values": 2, "horizon": 1})
+        check_whole(self, {"attributes": 1, "values": 2, "horizon": 1}, prefix="env.")
         given = self.change
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
             raise UserError(f"env.change={given}: must be a number from 0 to 1")
@@ -58,6 +58,10 @@ class Signalling(Env):
     def num_objects(self) -> int:
         """K."""
         return int(self.values**self.attributes)
+
+    def described(self, number: int) -> list[int]:
+        """The attributes of an object, each in 0 … ``values`` - 1."""
+        return [number // self.values**place % self.values for place in range(self.attributes)]
 
     def still_there(self, age: int) -> float:
         """Probability that the object of so many units of time ago is the one now.
@@ -108,20 +112,16 @@ class SignallingWorld(PicturedWorld):
         """The object that is there, ``[B]``; the last one when all are over."""
         return self.objects[min(self.time, self.horizon - 1)]
 
-    def attributes(self) -> Tensor:
-        """Of the object that is there, ``[B, attributes]`` in 0 … values - 1."""
-        return self.shown[:, None] // self.powers % self.env.values
-
     def observe(self, agents: Sequence[int]) -> Tensor:
         if agents[0] == LISTENER:
             return torch.zeros(len(agents), self.num_worlds, 0, device=self.device)
-        return F.one_hot(self.attributes(), self.env.values).flatten(1).float()[None]
+        seen = self.shown[:, None] // self.powers % self.env.values  # [B, attributes]
+        return F.one_hot(seen, self.env.values).flatten(1).float()[None]
 
     def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
-        guess = actions[list(agents).index(LISTENER)]
-        if active is not None:
-            guess = torch.where(active[list(agents).index(LISTENER)], guess, self.guess)
-        self.guess = guess
+        at = list(agents).index(LISTENER)
+        guess = actions[at]
+        self.guess = guess if active is None else torch.where(active[at], guess, self.guess)
 
     def step(self) -> Tensor:
         right = (self.guess == self.shown).float()

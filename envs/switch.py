@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
-from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 NOTHING, TELL = 0, 1  # actions
@@ -41,8 +41,8 @@ class Switch(Env):
     name: str = "switch"
 
     def __post_init__(self) -> None:
-        check_whole(self, {"num_agents": 2})
-        check_whole(self, {"horizon": self.num_agents}, or_null=["horizon"])
+        check_whole(self, {"num_agents": 2}, prefix="env.")
+        check_whole(self, {"horizon": self.num_agents}, or_null=["horizon"], prefix="env.")
         if not isinstance(self.calendar, bool):
             raise UserError(f"env.calendar={self.calendar}: must be true or false")
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from dnicomm.envs.pictures import PicturedWorld
 from dnicomm.envs.traffic_roads import LEVELS, Level, routes
-from dnicomm.envs.whole_options import check_whole
 from dnicomm.errors import UserError, nearest
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split
 
 GAS, BRAKE = 0, 1  # actions
@@ -64,7 +64,7 @@ class Traffic(Env):
                 f"{nearest(str(self.difficulty), LEVELS)}"
             )
         least = {"num_agents": 2, "horizon": 1, "vision": 0, "link_range": 1, "message_lifetime": 1}
-        check_whole(self, least, or_null=least.keys() - {"vision"})
+        check_whole(self, least, or_null=least.keys() - {"vision"}, prefix="env.")
         arrival = self.arrival
         if arrival is not None and (
             isinstance(arrival, bool)

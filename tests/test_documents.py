@@ -94,7 +94,7 @@ def test_a_command_line_runs(page, words, tmp_path, monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-LINK = re.compile(r"\]\(([^)\s:#]*)(?:#([^)\s]+))?\)")
+LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]+))?\)")
 
 
 def anchors(page: Path) -> set[str]:

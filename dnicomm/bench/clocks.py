@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,9 +36,16 @@ from dnicomm.sim import (
 )
 from dnicomm.sim.feedback import MODES
 
-WORLDS = {"relay": "accuracy", "signalling": "return"}
-MESSAGE_SIZE = {"relay": 32, "signalling": 6}
-RATE = {"relay": 1e-3, "signalling": 3e-3}
+
+class Played(NamedTuple):
+    """What is measured of a world, and what agents in it have if nothing else is said."""
+
+    figure: str
+    message_size: int
+    lr: float
+
+
+WORLDS = {"relay": Played("accuracy", 32, 1e-3), "signalling": Played("return", 6, 3e-3)}
 CLOCKS = ("periodic", "jittered", "poisson", "bursty")
 UTILITIES: dict[str, type[UtilityModel]] = {"gradient": GradientUtility, "critic": CriticUtility}
 METHOD_KEYS = ("name", "feedback", "utility", "lr")
@@ -112,7 +119,8 @@ class Clocks(Simulated):
     ) -> None:
         self._settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.steps = whole("steps", steps, 1)
-        self.figure = WORLDS[choice("world", world, WORLDS)]
+        played = WORLDS[choice("world", world, WORLDS)]
+        self.figure = played.figure
         feedback, utility = _method(method)
         rewards = world == "signalling"
         length, units = whole("horizon", horizon, 1), whole("width", width, 1)
@@ -121,7 +129,8 @@ class Clocks(Simulated):
             if rewards
             else Relay(num_agents=whole("num_agents", num_agents, 2), horizon=length)
         )
-        size = MESSAGE_SIZE[world] if message_size is None else message_size
+        size = played.message_size if message_size is None else message_size
+        step = played.lr if lr is None else lr
         self.simulation = Simulation(
             env=env,
             agent=partial(PPO, width=units, minibatches=4)
@@ -133,7 +142,7 @@ class Clocks(Simulated):
             discrete=RegulariseDiscretise() if rewards else None,
             utility=utility,
             feedback=feedback,
-            optimizer=Adam(number("lr", RATE[world] if lr is None else lr, above=0)),
+            optimizer=Adam(number("lr", step, above=0)),
             window=length if rewards else None,
             gamma=GAMMA,
             num_worlds=whole("num_worlds", num_worlds, 1),

@@ -7,9 +7,9 @@ from pathlib import Path
 from dnicomm.errors import UserError
 
 NUMBER = 4  # bytes
-# How often each thing is there at once, at most (measured:
-# docs/results/speed.md). Of parameters: the population's, two moments, those gathered, a gradient,
-# its parts, and what a member was built as.
+# How often each thing is there at once, at most (measured: docs/results/speed.md). Of parameters:
+# the population's, two moments, those gathered, a gradient, its parts, and what a member was built
+# as.
 PARAMETERS, MESSAGES, STATES = 8, 14, 12
 PER_TICK_MESSAGES, PER_TICK_STATES = 2, 8  # what each further tick of a window keeps for backward
 

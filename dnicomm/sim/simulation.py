@@ -36,6 +36,7 @@ from dnicomm.sim.random import generator
 from dnicomm.sim.recording import Recorder
 from dnicomm.sim.records import AgentFactory, Evaluation, Override, Progress, Result
 from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge_name
+from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import Env
 
 CALIBRATION_EPISODES = 2  # before each evaluation, at the same clocks each time
@@ -152,15 +153,8 @@ class Simulation:
         self.time = self.episode = 0
 
     def _check_numbers(self) -> None:
-        for key, least in (
-            ("num_worlds", 1), ("message_size", 1), ("seed", 0), ("window", 1), ("exact_window", 1)
-        ):  # fmt: skip
-            value = getattr(self, key)
-            optional = value is None and key.endswith("window")
-            if not optional and (
-                isinstance(value, bool) or not isinstance(value, int) or value < least
-            ):
-                raise UserError(f"{key}={value}: must be a whole number of at least {least}")
+        least = {"num_worlds": 1, "message_size": 1, "seed": 0, "window": 1, "exact_window": 1}
+        check_whole(self, least, or_null=["window", "exact_window"])
         for key in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, key) <= 1:
                 raise UserError(f"{key}={getattr(self, key)}: must be from 0 to 1")

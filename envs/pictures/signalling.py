@@ -11,7 +11,7 @@ from dnicomm.envs.drawing import FAINT, GREEN, GREY, INK, RED, Canvas, Grey
 from dnicomm.sim.world import Moment
 
 if TYPE_CHECKING:
-    from dnicomm.envs.signalling import SignallingWorld
+    from dnicomm.envs.signalling import Signalling, SignallingWorld
 
 WIDTH, HEIGHT, LEFT, TOP = 560, 250, 90, 92
 CELL = 20  # of the table of attributes, at most
@@ -22,11 +22,11 @@ def grey(world: SignallingWorld, index: int) -> Grey:
     """A row an attribute, a column a value: the object; below, in half tones, the guess."""
     env = world.env
     rows = np.zeros((2 * env.attributes, env.values), np.float32)
-    for row, value in enumerate(world.attributes()[index].tolist()):
+    shown, guess = int(world.shown[index]), int(world.guess[index])
+    for row, value in enumerate(env.described(shown)):
         rows[row, value] = 1
-    guess = int(world.guess[index])
-    for row in range(env.attributes) if guess >= 0 else ():
-        rows[env.attributes + row, guess // env.values**row % env.values] = 0.5
+    for row, value in enumerate(env.described(guess) if guess >= 0 else ()):
+        rows[env.attributes + row, value] = 0.5
     return rows
 
 
@@ -40,7 +40,7 @@ def draw(world: SignallingWorld, index: int, moment: Moment) -> NDArray[np.uint8
         canvas.agent(i, places[i], name[0].upper(), name=name)
         colour = INK if i == 0 else GREEN if guess == shown else RED
         middle = LEFT - 10 if i == 0 else WIDTH - LEFT + 10
-        _object(canvas, middle, env.attributes, env.values, number, colour)
+        _object(canvas, middle, env, number, colour)
     words = "says nothing yet" if guess < 0 else "right" if guess == shown else "wrong"
     canvas.text(WIDTH - LEFT + 10, TOP + 62, words, 12, GREY, "mm")
     canvas.text(LEFT - 10, TOP + 62, "is there", 12, GREY, "mm")
@@ -56,18 +56,15 @@ def draw(world: SignallingWorld, index: int, moment: Moment) -> NDArray[np.uint8
     return canvas.array()
 
 
-def _object(
-    canvas: Canvas, middle: float, attributes: int, values: int, number: int, colour: str
-) -> None:
-    """A row an attribute, a column a value, around ``middle``."""
-    cell = min(CELL, 110 / values, 100 / attributes)
-    left, top = middle - cell * values / 2, TOP - cell * attributes / 2
-    for row in range(attributes):
-        value = number // values**row % values if number >= 0 else -1
-        for column in range(values):
+def _object(canvas: Canvas, middle: float, env: Signalling, number: int, colour: str) -> None:
+    """A row an attribute, a column a value, around ``middle``; empty below 0."""
+    cell = min(CELL, 110 / env.values, 100 / env.attributes)
+    left, top = middle - cell * env.values / 2, TOP - cell * env.attributes / 2
+    for row in range(env.attributes):
+        for column in range(env.values):
             canvas.rectangle(
                 left + cell * column, top + cell * row, cell, cell, None, FAINT, min(1, cell / 8)
             )
-        if value >= 0:  # at least so wide that it is seen among hundreds
-            wide, high = max(cell, 3), max(cell, 3)
-            canvas.rectangle(left + cell * value, top + cell * row, wide, high, colour)
+    side = max(cell, 3)  # so that it is seen among hundreds
+    for row, value in enumerate(env.described(number) if number >= 0 else ()):
+        canvas.rectangle(left + cell * value, top + cell * row, side, side, colour)

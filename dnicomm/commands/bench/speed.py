@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from dnicomm.commands.arguments import Parser
-from dnicomm.commands.keys import check_threads
 from dnicomm.commands.table import screen
 from dnicomm.errors import UserError, nearest
 
@@ -69,6 +68,8 @@ def _chosen(words: Sequence[str]) -> tuple[str, Sequence[str], int]:
         elif key == "parts":
             parts = [_one_of(key, part, PARTS) for part in value.split(",")]
         elif key == "threads":
+            from dnicomm.commands.keys import check_threads  # and torch, which takes seconds
+
             count = check_threads(key, int(value) if value.isdecimal() else value)
         else:
             raise UserError(f"{key}: there is no such key.{nearest(key, KEYS)}")

@@ -1,4 +1,4 @@
-"""Options of environments that are whole numbers."""
+"""Options that are whole numbers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from collections.abc import Collection, Mapping
 from dnicomm.errors import UserError
 
 
-def check_whole(env: object, least: Mapping[str, int], or_null: Collection[str] = ()) -> None:
-    """Check options of an environment, as its ``__post_init__`` does.
+def check_whole(
+    options: object, least: Mapping[str, int], or_null: Collection[str] = (), prefix: str = ""
+) -> None:
+    """Check attributes of a configuration object, as its ``__post_init__`` does.
 
     Args:
+        options: whose attributes they are.
         least: what each of them is at least.
         or_null: those that may be None.
+        prefix: of their keys, for messages.
 
     Raises:
         UserError: if one is no whole number, or less; names its key.
     """
     for key, bound in least.items():
-        value = getattr(env, key)
+        value = getattr(options, key)
         if value is None and key in or_null:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-            raise UserError(f"env.{key}={value}: must be a whole number of at least {bound}")
+            raise UserError(f"{prefix}{key}={value}: must be a whole number of at least {bound}")
