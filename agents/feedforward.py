@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from dnicomm.agents.reading import flat
@@ -25,5 +24,5 @@ class FeedForward(Agent):
         self.action = nn.Linear(width, spec.action_size)
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
-        h = self.body(torch.cat([flat(observation, self.spec), inbox.flat()], -1))
+        h = self.body(inbox.flat(flat(observation, self.spec)))
         return TickOutput(action=self.action(h), message=self.message(h), state=state)

@@ -22,8 +22,9 @@ def reading(observation: Tensor, inbox: Inbox, pool: str | None) -> Tensor:
         pool: ``sum`` or ``mean`` over channels in place of each channel's message: who sent is not
             seen; None: it is.
     """
-    heard = inbox.flat() if pool is None else inbox.pooled(pool)
-    return torch.cat([observation.flatten(1), heard], -1)
+    if pool is None:
+        return inbox.flat(observation.flatten(1))
+    return torch.cat([observation.flatten(1), inbox.pooled(pool)], -1)
 
 
 def flat(observation: Tensor, spec: AgentSpec) -> Tensor:

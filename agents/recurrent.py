@@ -44,6 +44,6 @@ class Recurrent(Agent):
         return torch.zeros(num_worlds, self.width)
 
     def tick(self, observation: Tensor, inbox: Inbox, state: State) -> TickOutput:
-        x = self.body(torch.cat([flat(observation, self.spec), inbox.flat()], -1))
+        x = self.body(inbox.flat(flat(observation, self.spec)))
         h = self.cell(x, state)
         return TickOutput(action=self.action(h), message=self.message(h), state=h)

@@ -7,9 +7,10 @@ from dnicomm.core.layers import DecoupledSequential
 from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.core.optimizers import SGD, Adam, RowOptimizer
 from dnicomm.core.outcomes import LocalOutcomeUtility, OutcomeUtility
-from dnicomm.core.population import Population, Rows
+from dnicomm.core.population import Population
 from dnicomm.core.recurrent import DecoupledRNN, FutureGradients, LSTMCore, RecurrentWindow
 from dnicomm.core.returns import LambdaReturns
+from dnicomm.core.rows import Gradient, Rows
 from dnicomm.core.utility import (
     CriticUtility,
     Estimate,
@@ -28,6 +29,7 @@ __all__ = [
     "DecoupledSequential",
     "Estimate",
     "FutureGradients",
+    "Gradient",
     "GradientUtility",
     "Interface",
     "LSTMCore",

@@ -63,10 +63,10 @@ class ClosedForm(ABC):
     def outer(self, evaluation: Evaluation, error: Tensor) -> Tensor:
         """Gradient of half the loss with respect to the last layer's output."""
 
-    def descend(self, maps: Maps, evaluation: Evaluation, error: Tensor, factor: float) -> Tensor:
-        """Gradient ``[E, P]`` of half the sum of the losses, times ``factor``."""
+    def descend(self, maps: Maps, evaluation: Evaluation, error: Tensor) -> list[Tensor]:
+        """Gradient of half the sum of the losses, ``[E, p]`` of each parameter."""
         deltas = self.body.inward(maps, evaluation.passed, self.outer(evaluation, error))
-        return self.body.parameter_gradient(evaluation.passed, deltas, factor)
+        return self.body.parameter_gradient(evaluation.passed, deltas)
 
 
 class Alone:

@@ -8,14 +8,19 @@ twenty times; here one kernel reads and writes them once, row by row.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from dnicomm.core.optimizers import Adam, RowOptimizer, Slots, clip_rows, rate
+from dnicomm.core.rows import Gradient
+from dnicomm.core.workers import one_thread, spread
 
 BLOCK = 2**18  # numbers of a gradient at once: still in the cache when they are used again
+NARROW = 2**12  # numbers of a row, below which a second thread is no use
 LARGEST_RATE, LEAST_EPSILON = 1e3, 1e-12  # within them a finite row stays finite
 
 
@@ -72,6 +77,8 @@ class RowsInPlace:
         # of one row the lists need not be made anew
         names = ("mean", "square", "steps")
         self._only = ([self._rows[0]], *([self._moments[name][0]] for name in names))
+        self._size = max(BLOCK // parameters.shape[1], 1)  # rows of a block
+        self._places = threading.local()  # where a block of a gradient is put together
         self._watched = (parameters, *slots.values())
         self._trusted: list[int] = []
 
@@ -109,7 +116,7 @@ class RowsInPlace:
         self,
         optimizer: Adam,
         rows: Sequence[int],
-        gradient: Tensor,
+        gradient: Gradient,
         due: Sequence[bool] | None,
         scale: float,
         progress: float,
@@ -117,54 +124,85 @@ class RowsInPlace:
         """One step of ``rows``, but for those that are not due or whose gradient is not finite.
 
         Args:
-            gradient: ``[n, P]``, divided by ``scale`` in place where that is not 1.
+            gradient: of the rows; if it is one part, that is divided by ``scale`` in place.
 
         Returns:
             Norm of each row's gradient, ``[n]``, and which rows were stepped.
         """
         lr = rate(optimizer.lr, optimizer.decay, progress)
+        rows, everybody = list(rows), due is None or all(due)
+
+        def work(start: int) -> tuple[Tensor, list[bool]]:
+            last = start + self._size
+            own = None if everybody or due is None else due[start:last]
+            return self._step_block(optimizer, rows[start:last], gradient, start, own, scale, lr)
+
+        narrow = self.parameters.shape[1] < NARROW and torch.get_num_threads() > 1
+        starts = range(0, len(rows), self._size)
+        with one_thread() if narrow and len(starts) == 1 else nullcontext():
+            found = spread(work, starts)
+        self._trusted = self._versions()
+        norms = [norm for norm, _ in found] or [self.parameters.new_zeros(0)]
+        return torch.cat(norms), [fine for _, stepped in found for fine in stepped]
+
+    @torch.no_grad()
+    def _step_block(
+        self,
+        optimizer: Adam,
+        rows: Sequence[int],
+        gradient: Gradient,
+        start: int,
+        due: Sequence[bool] | None,
+        scale: float,
+        lr: float,
+    ) -> tuple[Tensor, list[bool]]:
+        """:meth:`step` of ``rows``, whose gradient begins at ``start``; ``due``: None: all."""
+        part, given = self._block(gradient, start, len(rows))
+        norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)  # [k, 1]
         divisor = None if scale == 1 else torch.tensor(scale, dtype=torch.float32)
-        size = max(BLOCK // gradient.shape[1], 1)
-        rows = list(rows)
-        everybody = due is None or all(due)
-        norms: list[Tensor] = []
-        stepped: list[bool] = []
-        for start in range(0, len(rows), size):
-            part, chosen = gradient[start : start + size], rows[start : start + size]
-            norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)  # [k, 1]
-            if divisor is not None:
-                norm /= scale
-            norms.append(norm[:, 0])
-            divide = divisor
-            if optimizer.clip is not None:
-                part = clip_rows(part if divide is None else part / scale, norm, optimizer.clip)
-                divide = None
-            given = list(part.unbind(0))
-            if everybody and math.isfinite(norm.sum().item()):
-                stepped += [True] * len(chosen)
-            else:
-                good = [math.isfinite(value) for value in norm[:, 0].tolist()]
-                if due is not None:
-                    good = [a and b for a, b in zip(good, due[start : start + size], strict=True)]
-                stepped += good
-                chosen = [row for row, fine in zip(chosen, good, strict=True) if fine]
-                given = [row for row, fine in zip(given, good, strict=True) if fine]
-                if not chosen:
-                    continue
-            self.slots["steps"].index_add_(0, torch.tensor(chosen), norm.new_ones(len(chosen), 1))
+        if divisor is not None:
+            norm /= scale
+        if optimizer.clip is not None:
+            part = clip_rows(part if divisor is None else part / scale, norm, optimizer.clip)
+            divisor, given = None, part.unbind(0)
+        stepped = [True] * len(rows)
+        if due is not None or not math.isfinite(norm.sum().item()):
+            stepped = [math.isfinite(value) for value in norm[:, 0].tolist()]
+            if due is not None:
+                stepped = [a and b for a, b in zip(stepped, due, strict=True)]
+            rows = [row for row, fine in zip(rows, stepped, strict=True) if fine]
+            given = [row for row, fine in zip(given, stepped, strict=True) if fine]
+        if rows:
+            self.slots["steps"].index_add_(0, torch.tensor(rows), norm.new_ones(len(rows), 1))
             fused_adam(
-                [self._rows[row] for row in chosen],
-                given,
-                [self._moments["mean"][row] for row in chosen],
-                [self._moments["square"][row] for row in chosen],
-                [self._moments["steps"][row] for row in chosen],
+                [self._rows[row] for row in rows],
+                list(given),
+                [self._moments["mean"][row] for row in rows],
+                [self._moments["square"][row] for row in rows],
+                [self._moments["steps"][row] for row in rows],
                 lr,
                 optimizer.betas,
                 optimizer.eps,
-                divide,
+                divisor,
             )
-        self._trusted = self._versions()
-        return torch.cat(norms) if norms else gradient.new_zeros(0), stepped
+        return norm[:, 0], stepped
+
+    def _block(self, gradient: Gradient, start: int, count: int) -> tuple[Tensor, Sequence[Tensor]]:
+        """The gradient of ``count`` rows from ``start`` on, ``[k, P]``, and the same row by row.
+
+        It is put together where the one before it was: in the cache.
+        """
+        parts = gradient
+        if count < len(gradient[0]):
+            parts = [part[start : start + count] for part in gradient]
+        if len(parts) == 1:
+            return parts[0], parts[0].unbind(0)
+        place = self._places  # of this thread
+        if not hasattr(place, "rows") or len(place.rows) < count:
+            place.joined = self.parameters.new_empty(count, self.parameters.shape[1])
+            place.rows = place.joined.unbind(0)
+        joined = place.joined[:count] if count < len(place.rows) else place.joined
+        return torch.cat(tuple(parts), 1, out=joined), place.rows[:count]
 
     def step_only(self, optimizer: Adam, gradient: Tensor, progress: float) -> bool:
         """One step of the only row, unclipped; False if its gradient ``[1, P]`` is not finite."""

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dnicomm.core.closed_form import Alone, Evaluation, closed_form
 from dnicomm.core.optimizers import Adam, RowOptimizer
-from dnicomm.core.population import Population, Rows
+from dnicomm.core.population import Population
+from dnicomm.core.rows import Rows
 from dnicomm.core.stages import stage
 from dnicomm.core.utility import Estimate, Target, UtilityModel
 from dnicomm.core.window import Window
@@ -192,13 +193,13 @@ class Interface:
         error = self._closed.errors(evaluation.estimate, target, 1.0)
         if not self._closed.is_sound(target, error):
             return None
-        live, factor = None, 2 / message.shape[1]
+        live, half = None, message.shape[1] / 2  # of the squares' mean, half the gradient is known
         if mask is not None and not mask.numpy().all():
             count = mask.sum(1)
-            live, factor = count > 0, 2.0
+            live, half = count > 0, 0.5
             error *= (mask.to(error.dtype) / count.clamp(min=1)[:, None])[..., None]
-        found = self._closed.descend(maps, evaluation, error, factor)
-        self.utilities.step(rows, found, live=live, progress=self.progress)
+        found = self._closed.descend(maps, evaluation, error)
+        self.utilities.step(rows, found, live=live, progress=self.progress, scale=half)
         self._version += 1
         return evaluation.estimate
 
@@ -229,7 +230,7 @@ class Interface:
         else:
             loss = torch.where(good, loss, 0.0)
             mean = loss.sum(1) / good.sum(1).clamp(min=1)
-        (found,) = torch.autograd.grad(mean.sum(), [rows.parameters], allow_unused=True)
+        found = rows.gradient_of(mean.sum())
         self.utilities.step(rows, found, live=good.any(1), progress=self.progress)
         self._version += 1
         return loss.detach()

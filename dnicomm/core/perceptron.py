@@ -56,22 +56,18 @@ class Perceptron:
         return found[::-1]
 
     def parameter_gradient(
-        self, passed: Sequence[Tensor], deltas: Sequence[Tensor], factor: float
-    ) -> Tensor:
-        """Gradient ``[E, P]`` times ``factor``, from that of each layer's output."""
+        self, passed: Sequence[Tensor], deltas: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Gradient ``[E, p]`` of each parameter, from that of each layer's output."""
         parts = []
         for given, delta in zip(passed[:-1], deltas, strict=True):
-            bias = delta.sum(1).mul_(factor)
-            weight = torch.baddbmm(
-                bias[:, :1, None], delta.transpose(1, 2), given, beta=0, alpha=factor
-            )
-            parts += [weight.flatten(1), bias]
-        return torch.cat(parts, 1)
+            parts += [torch.bmm(delta.transpose(1, 2), given).flatten(1), delta.sum(1)]
+        return parts
 
     def put_gradient(
         self, found: Maps, passed: Sequence[Tensor], deltas: Sequence[Tensor], factor: float
     ) -> None:
-        """The same of one net alone, straight into views of a gradient ``[P]``."""
+        """The same of one net, times ``factor``, straight into views of a gradient ``[P]``."""
         for (weight, bias), given, delta in zip(found, passed[:-1], deltas, strict=True):
             torch.addmm(weight, delta.t(), given, beta=0, alpha=factor, out=weight)
             torch.sum(delta, 0, out=bias).mul_(factor)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,29 +19,9 @@ from torch.utils import _pytree as pytree
 
 from dnicomm.core.in_place import RowsInPlace
 from dnicomm.core.optimizers import Adam, RowOptimizer, clip_rows
+from dnicomm.core.rows import Gradient, Layout, Rows
 from dnicomm.core.stages import stage
 from dnicomm.core.template import Template, as_row, first_row
-
-
-@dataclass
-class Rows:
-    """Some members of a population, gathered once for everything computed in a window.
-
-    ``parameters`` ``[n, P]`` is a leaf: its ``.grad`` is what a backward pass found. Gathering
-    inside the graph instead would cost a dense gradient of the whole population at each use.
-    """
-
-    index: Tensor | None  # [n] int64 into the population; None: all, in order
-    parameters: Tensor  # [n, P]
-    buffers: dict[str, Tensor]  # [n, ...] each
-
-    def take(self, positions: Tensor) -> Rows:
-        """The rows at ``positions`` ``[k]`` of these, still connected to this leaf."""
-        return Rows(
-            None if self.index is None else self.index[positions],
-            self.parameters[positions],
-            {name: buffer[positions] for name, buffer in self.buffers.items()},
-        )
 
 
 class Population:
@@ -65,9 +44,7 @@ class Population:
         self.size = len(modules)
         self.optimizer = optimizer
         self._template = Template(copy.deepcopy(modules[0]))
-        self._names = [name for name, _ in described[0]]
-        self._shapes = [shape for _, shape in described[0]]
-        self._sizes = [shape.numel() for shape in self._shapes]
+        self._layout = Layout([shape for _, shape in described[0]])
         self.parameters = torch.stack(
             [torch.cat([p.detach().flatten() for p in m.parameters()] or [torch.zeros(0)])
              for m in modules]
@@ -117,14 +94,16 @@ class Population:
             The method's result with ``[n, ...]`` in place of each tensor. Buffers that the method
             changed are in ``rows.buffers``.
         """
-        values = [*self._views(rows.parameters), *rows.buffers.values()]
-        count = len(self._names)
+        values = rows.values(self._layout)
+        count = len(values)
         if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
-            alone, after = self._template.call([v[0] for v in values], method, first_row(args))
+            values = [*values, *(buffer[0] for buffer in rows.buffers.values())]
+            alone, after = self._template.call(values, method, first_row(args))
             rows.buffers = {
                 name: value[None] for name, value in zip(rows.buffers, after[count:], strict=True)
             }
             return as_row(alone)
+        values = [*values, *rows.buffers.values()]
         if self._template.stacks:
             return self._template.call_stacked(values, method, args)
         leaves, spec = pytree.tree_flatten(args)
@@ -150,18 +129,13 @@ class Population:
         filled = [next(returned) if isinstance(leaf, Tensor) else leaf for leaf in result_leaves]
         return pytree.tree_unflatten(filled, result_spec[0])
 
-    def _views(self, parameters: Tensor) -> list[Tensor]:
-        # one split, whose backward is one concatenation
-        parts = parameters.split(self._sizes, dim=1)
-        return [p.view(len(parameters), *s) for p, s in zip(parts, self._shapes, strict=True)]
-
     # -- learning -----------------------------------------------------------------------------
 
     @torch.no_grad()
     def step(
         self,
         rows: Rows,
-        gradient: Tensor | None = None,
+        gradient: Gradient | None = None,
         live: Tensor | None = None,
         progress: float = 0.0,
         scale: float = 1.0,
@@ -172,7 +146,7 @@ class Population:
         its optimiser's slots too, and counted in ``skipped``.
 
         Args:
-            gradient: ``[n, P]``, which the step may change; None: ``rows.parameters.grad``.
+            gradient: of the rows, which the step may change; None: what was found of them.
             live: ``[n]`` bool, rows that have something to learn; None: all.
             progress: share of the run that is over, for optimisers whose rate decays.
             scale: what gradients are divided by.
@@ -182,22 +156,23 @@ class Population:
         """
         assert self.optimizer is not None, "this population has no optimiser"
         if gradient is None:
-            gradient = rows.parameters.grad
+            gradient = rows.gradient()
         if gradient is None:
-            gradient = torch.zeros_like(rows.parameters)
+            gradient = [torch.zeros_like(rows.parameters)]
         if rows.buffers:
             self.keep_buffers(rows)
         with stage("optimiser"):
             in_place = self._rows_in_place()
             if in_place is None:
-                return self._step_gathered(rows, gradient / scale, live, progress)
+                whole = gradient[0] if len(gradient) == 1 else torch.cat(list(gradient), 1)
+                return self._step_gathered(rows, whole / scale, live, progress)
             return self._step_in_place(in_place, rows, gradient, live, progress, scale)
 
     def _step_in_place(
         self,
         in_place: RowsInPlace,
         rows: Rows,
-        gradient: Tensor,
+        gradient: Gradient,
         live: Tensor | None,
         progress: float,
         scale: float,
@@ -226,7 +201,7 @@ class Population:
         ):
             if not math.isfinite(torch.linalg.vector_norm(gradient).item()):
                 return False
-            self.step(Rows(None, self.parameters, {}), gradient, progress=progress)
+            self.step(Rows(None, self.parameters, {}), [gradient], progress=progress)
             return True
         assert isinstance(self.optimizer, Adam)
         if not in_place.step_only(self.optimizer, gradient, progress):
@@ -309,7 +284,7 @@ class Population:
     def module(self, row: int) -> nn.Module:
         """Member ``row`` as an ordinary module with a copy of its parameters and buffers."""
         member = copy.deepcopy(self.template)
-        values = [*self._views(self.parameters), *self.buffers.values()]
+        values = [*self._layout.views(self.parameters), *self.buffers.values()]
         with torch.no_grad():
             own = zip(Template(member).places, self._template.places, strict=True)
             for (place, name, _), (_, _, number) in own:

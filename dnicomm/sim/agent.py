@@ -48,10 +48,10 @@ class Inbox(NamedTuple):
     mask: Tensor  # [B, K] bool: is there one to be seen, arrived in this life of the reader
     age: Tensor  # [B, K] world time since it was sent; 0 where there is none
 
-    def flat(self) -> Tensor:
-        """Messages and mask side by side, ``[B, K * (D + 1)]``."""
+    def flat(self, *before: Tensor) -> Tensor:
+        """Messages and mask side by side, ``[B, K * (D + 1)]``, after what is given ``[B, …]``."""
         messages = self.messages.flatten(-2)
-        return torch.cat([messages, self.mask.to(messages.dtype)], -1)
+        return torch.cat([*before, messages, self.mask.to(messages.dtype)], -1)
 
     def pooled(self, pool: str) -> Tensor:
         """Sum or mean of the messages that are there, and their share, ``[B, D + 1]``.

@@ -122,7 +122,7 @@ def _update(
     costs: Sequence[Tensor],
 ) -> None:
     """Step the members of a window and write their states back."""
-    gradient = window.rows.parameters.grad
+    gradient = window.rows.gradient()
     live = window.live()
     # losses are summed over worlds so that messages get each world's own gradient
     lane.population.learn(window.rows, gradient, live, engine.progress, engine.world.num_worlds)
@@ -144,6 +144,8 @@ def _settle(lane: Lane, settlement: Settlement) -> None:
         target = Target(settlement.gradient, settlement.cost)
         synthetic = interface.fit(settlement.value, settlement.context, target, rows, mask).gradient
     population.channel_meter.settle(rows, settlement, synthetic)
+    if interface is None or interface.fits_unread:
+        return  # nobody asks for the share
     share = was_read.sum(1) / settlement.mask.sum(1).clamp(min=1)  # [e]
     step = SHARE_MOMENTUM * settlement.mask.any(1)
     population.share_read[rows] += step * (share - population.share_read[rows])

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dnicomm.sim.cells import Cells
 from dnicomm.sim.mail_window import Found, MailWindow
 from dnicomm.sim.parcel import Index, Parcel, Settlement, together
 
@@ -118,33 +119,12 @@ class Mailbox:
 
     def _store(self, parcel: Parcel, slots: Tensor, fresh: bool = False) -> None:
         """Mail lies in its slots; ``fresh``: what was found of the mail before it is gone."""
-        tables = [(self.value, parcel.value.detach()), (self.context, parcel.context)]
-        found = (self.gradient, self.cost, self.reads) if fresh else ()
-        if parcel.whole:
-            for table, values in tables:
-                _replace(table, slots, values)
-            self.sent_at.index_fill_(0, slots, parcel.sent_at)
-            for table in found:
-                _clear(table, slots)
-        elif slots.is_cuda:  # to ask a GPU which they are would cost more than to look at each
-            mask = parcel.mask
-            for table, values in tables:
-                _replace(table, slots, torch.where(mask[..., None], values, table[slots]))
-            self.sent_at[slots] = torch.where(mask, parcel.sent_at, self.sent_at[slots])
-            for table in found:
-                where = mask[..., None] if table.dim() == 3 else mask
-                table[slots] = torch.where(where, 0.0, table[slots])
-        else:
-            worlds = self.shape[1]
-            chosen = parcel.mask.reshape(-1).nonzero()[:, 0]  # of the parcel's slots by worlds
-            spots = (slots[:, None] * worlds + torch.arange(worlds)).reshape(-1)[chosen]
-            for table, values in tables:
-                if table.shape[-1]:
-                    new = values.reshape(-1, table.shape[-1]).index_select(0, chosen)
-                    table.view(-1, table.shape[-1]).index_copy_(0, spots, new.to(table.dtype))
-            self.sent_at.view(-1).index_fill_(0, spots, parcel.sent_at)
-            for table in found:
-                table.view(self.sent_at.numel(), -1).index_fill_(0, spots, 0.0)
+        cells = Cells(slots, None if parcel.whole else parcel.mask)
+        cells.put(self.value, parcel.value.detach())
+        cells.put(self.context, parcel.context)
+        cells.fill(self.sent_at, parcel.sent_at)
+        for found in (self.gradient, self.cost, self.reads) if fresh else ():
+            cells.fill(found, 0.0)
 
     # -- windows ------------------------------------------------------------------------------
 
@@ -348,21 +328,3 @@ class Mailbox:
 
     def _tensor(self, index: Index) -> Tensor:
         return torch.from_numpy(index).to(self.value.device)
-
-
-def _replace(table: Tensor, slots: Tensor, values: Tensor) -> None:
-    """Rows ``slots`` of a table ``[S, B, X]`` become ``values``."""
-    if table.shape[-1] == 0:
-        return
-    if table.is_cuda:
-        table.index_copy_(0, slots, values.to(table.dtype))
-    else:  # numpy copies whole rows, three times as fast
-        table.numpy()[slots.numpy()] = values.numpy()
-
-
-def _clear(table: Tensor, slots: Tensor) -> None:
-    """Rows ``slots`` of a table become zero."""
-    if table.is_cuda:
-        table.index_fill_(0, slots, 0.0)
-    else:
-        table.numpy()[slots.numpy()] = 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from dnicomm.core.masking import masked
 from dnicomm.sim.parcel import Settlement
 
 
@@ -59,14 +62,14 @@ class ChannelMeter(_Meter):
             return
         true = torch.linalg.vector_norm(s.gradient, dim=-1)  # [e, B]
         said = torch.linalg.vector_norm(synthetic, dim=-1)
+        both = true * said
         # nothing to compare where there was no gradient, or nothing was foreseen
-        good = was_read & torch.isfinite(true * said) & (true > 0) & (said > 0)
-        product = (s.gradient * synthetic).sum(-1) / true / said
+        good = was_read & (both > 0) & (both < math.inf)
+        cosine = (s.gradient * synthetic).sum(-1) / both
         error = torch.linalg.vector_norm(synthetic - s.gradient, dim=-1)
-        compared = torch.stack([torch.ones_like(true), product, error, said, true], -1)
-        compared = torch.where(good[..., None], compared, 0.0)
-        counted = torch.stack([s.mask, was_read], -1).to(compared.dtype)
-        self.add_first(rows, torch.cat([counted, compared], -1).sum(1))
+        counts = torch.stack([s.mask, was_read, good], -1).sum(1)  # [e, 3]
+        compared = masked(torch.stack([cosine, error, said, true], -1), good).sum(1)  # [e, 4]
+        self.add_first(rows, torch.cat([counts.to(compared.dtype), compared], -1))
 
     def summary(self, row: int) -> dict[str, float | int | None]:
         """Figures of one channel since the last reset; None where there is nothing to say."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dnicomm.core import Interface, Population, RowOptimizer, Rows, UtilityModel
+from dnicomm.core import Gradient, Interface, Population, RowOptimizer, Rows, UtilityModel
 from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.agent import Agent, AgentSpec
@@ -130,7 +130,7 @@ class AgentPopulation:
         return Rows(members, parameters, buffers)
 
     def learn(
-        self, rows: Rows, gradient: Tensor | None, live: Tensor, progress: float, scale: float
+        self, rows: Rows, gradient: Gradient | None, live: Tensor, progress: float, scale: float
     ) -> None:
         """One step of the members in ``rows``, ``live`` ``[n]`` bool of them.
 
@@ -143,14 +143,16 @@ class AgentPopulation:
             self.agents.step(rows, gradient, live, progress, scale)
             return
         if gradient is not None:
-            gradient = torch.where(live[:, None], gradient, 0.0).sum(0, keepdim=True)
+            gradient = [
+                torch.where(live[:, None], part, 0.0).sum(0, keepdim=True) for part in gradient
+            ]
         buffers = {
             name: buffer.mean(0, keepdim=True) if buffer.is_floating_point() else buffer[-1:]
             for name, buffer in rows.buffers.items()
         }
         own = Rows(None, self.agents.parameters.detach(), buffers)
         if gradient is None:
-            gradient = torch.zeros_like(own.parameters)
+            gradient = [torch.zeros_like(own.parameters)]
         self.agents.step(own, gradient, live.any()[None], progress, scale)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -163,7 +163,7 @@ def _step(
         again.record.add_loss(loss if active is None else torch.where(active, loss, 0.0))
         own.say(again.record, output.message, worlds)
     again.record.backward()
-    found = rows.parameters.grad
+    found = rows.gradient()
     # buffers counted these ticks in the first pass
     rows.buffers = {name: buffer.detach() for name, buffer in window.rows.buffers.items()}
     count = engine.world.num_worlds if worlds is None else len(worlds)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from dnicomm.core.masking import masked
 from dnicomm.sim.encoding import Occasion
 from dnicomm.sim.parcel import Parcel
 from dnicomm.sim.population import Index, Route
@@ -119,7 +120,7 @@ def _send(engine: Engine, time: int, lane: Lane, outgoing: Sequence[Outgoing]) -
     sent = torch.cat([_message(o, share > 0) for o in outgoing])  # [e, B, D]
     with torch.no_grad():
         mask, whole = _mask(engine, outgoing, sent)  # [e, B]
-        value = sent.detach() if whole else torch.where(mask[..., None], sent, 0.0)
+        value = sent.detach() if whole else masked(sent.detach(), mask)
         value = _distort(engine, time, channels, value)
         context = _context(engine, time, lane, slots, outgoing)  # [e, B, C]
         _tell(engine, lane, outgoing, slots, value, context, None if whole else mask)
@@ -250,7 +251,7 @@ def _tell(
         return
     rows = engine.tensor(slots)
     estimate = interface.estimate(value, context, rows)
-    gradient, worth = estimate.gradient, estimate.value
+    gradient = estimate.gradient
     scale: float | Tensor = share * engine.gradient_scale
     if not interface.fits_unread:  # it only knows of messages that were read
         scale = scale * lane.population.share_read[rows][:, None, None]
@@ -260,17 +261,16 @@ def _tell(
     if not _known_finite(gradient):
         good = torch.isfinite(estimate.gradient).all(-1)
         good = good if mask is None else good & mask
-    if good is not None:
-        gradient = torch.where(good[..., None], gradient, 0.0)
-        worth = torch.where(good, worth, 0.0)
     sizes = [len(o.place) for o in outgoing]
-    for o, g, v in zip(outgoing, gradient.split(sizes), worth.split(sizes), strict=True):
-        tick = o.tick
-        if interface.needs_cost:
-            if tick.foreseen is None:
-                tick.foreseen = torch.zeros(tick.message.shape[:2], device=v.device)
-            tick.foreseen.index_add_(0, o.place, v)
-        if share:
-            if tick.given is None:
-                tick.given = torch.zeros_like(tick.message)
-            tick.given.index_add_(0, o.place, g)
+    if share:
+        told = gradient if good is None else masked(gradient, good)
+        for o, g in zip(outgoing, told.split(sizes), strict=True):
+            if o.tick.given is None:
+                o.tick.given = torch.zeros_like(o.tick.message)
+            o.tick.given.index_add_(0, o.place, g)
+    if interface.needs_cost:
+        worth = estimate.value if good is None else masked(estimate.value, good)
+        for o, v in zip(outgoing, worth.split(sizes), strict=True):
+            if o.tick.foreseen is None:
+                o.tick.foreseen = torch.zeros(o.tick.message.shape[:2], device=v.device)
+            o.tick.foreseen.index_add_(0, o.place, v)

@@ -48,7 +48,7 @@ def everything(agents, rows, spec, members, worlds):
     outputs, gradients = zip(*[pair for pair in told if pair[0].requires_grad], strict=True)
     torch.autograd.backward(outputs, gradients)
     state = () if isinstance(output.state, tuple) else (output.state,)
-    found = [output.action, output.message, *state, loss, rows.parameters.grad]
+    found = [output.action, output.message, *state, loss, torch.cat(rows.gradient(), 1)]
     return found if spec.num_inputs == 0 else [*found, messages.grad]
 
 

@@ -173,9 +173,12 @@ def test_steps_in_place_equal_gathered_steps(rows, size, clip, scale, decay, bad
         if bad:
             gradient[0, 0] = float("nan")
         live = None if step % 2 else torch.rand(count) < 0.7
+        width = gradient.shape[1]
+        cuts = [width] if step % 2 else [width // 3, width - width // 3]  # whole, or as it is found
         for population in (fast, slow):
+            found = gradient.clone().split(cuts, 1)
             norm = population.step(
-                population.rows(index), gradient.clone(), live, progress=step / 8, scale=scale
+                population.rows(index), found, live, progress=step / 8, scale=scale
             )
         torch.testing.assert_close(
             norm, torch.linalg.vector_norm(gradient / scale, dim=1), equal_nan=True
@@ -188,7 +191,7 @@ def test_steps_in_place_equal_gathered_steps(rows, size, clip, scale, decay, bad
 
 def test_a_moment_that_somebody_spoilt_is_seen():
     population = Population([nn.Linear(2, 1) for _ in range(2)], Adam())
-    population.step(population.rows(), torch.ones(2, 3))
+    population.step(population.rows(), [torch.ones(2, 3)])
     assert population._rows_in_place() is not None
     population.slots["mean"][1, 0] = float("nan")
     assert population._rows_in_place() is None

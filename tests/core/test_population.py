@@ -75,8 +75,8 @@ def test_a_row_that_is_not_finite_is_left_alone(rows, bad):
     spoiled = gradient.clone()
     spoiled[index == bad, 0] = float("nan")
     for p, g in ((population, spoiled), (twin, gradient)):
-        p.step(p.rows(index), g)
-        p.step(p.rows(index), gradient)
+        p.step(p.rows(index), [g.clone()])
+        p.step(p.rows(index), [gradient.clone()])
     assert torch.isfinite(population.parameters).all()
     others = [i for i in range(5) if i != bad]
     torch.testing.assert_close(population.parameters[others], twin.parameters[others])
@@ -89,9 +89,9 @@ def test_a_row_that_is_not_finite_is_left_alone(rows, bad):
 def test_a_row_without_a_step_keeps_everything():
     population = Population([nn.Linear(2, 2) for _ in range(3)], Adam(0.1))
     ones = torch.ones(3, population.parameters.shape[1])
-    population.step(population.rows(), ones)
+    population.step(population.rows(), [ones])
     before = {k: v.clone() for k, v in population.tensors().items()}
-    population.step(population.rows(), ones, live=torch.tensor([True, False, True]))
+    population.step(population.rows(), [ones], live=torch.tensor([True, False, True]))
     for name, value in population.tensors().items():
         assert torch.equal(value[1], before[name][1]), name
     assert not torch.equal(population.parameters[0], before["parameters"][0])
@@ -122,7 +122,7 @@ def test_the_members_are_copies():
     module = nn.Linear(2, 2)
     before = copy.deepcopy(module.state_dict())
     population = Population([module, nn.Linear(2, 2)], SGD(1.0))
-    population.step(population.rows(), torch.ones(2, 6))
+    population.step(population.rows(), [torch.ones(2, 6)])
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
 
 
@@ -180,11 +180,11 @@ def test_a_step_to_what_is_not_finite_is_refused(optimizer, index):
     population = Population([nn.Linear(3, 2) for _ in range(3)], optimizer)
     at = None if index is None else torch.tensor(index)
     gradient = torch.randn(3 if at is None else 2, population.parameters.shape[1])
-    population.step(population.rows(at), gradient)
+    population.step(population.rows(at), [gradient])
     slot = "mean" if isinstance(optimizer, Adam) else "velocity"
     population.slots[slot][0, 0] = float("inf")
     before = {name: value.clone() for name, value in population.tensors().items()}
-    population.step(population.rows(at), gradient)
+    population.step(population.rows(at), [gradient])
     assert torch.isfinite(population.parameters).all()
     for name, value in population.tensors().items():
         if name != "skipped":

@@ -1,0 +1,87 @@
+"""Some members of a population, gathered once for everything computed in a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+# of n rows with P parameters: [n, p] each, side by side, P numbers in all. It comes as a backward
+# pass finds it, for to put it together costs a pass over memory of its own
+Gradient = Sequence[Tensor]
+
+
+class Layout:
+    """Where each parameter of a module lies in a row of ``P`` numbers.
+
+    Args:
+        shapes: of the parameters, in order.
+    """
+
+    def __init__(self, shapes: Sequence[torch.Size]) -> None:
+        self.shapes = list(shapes)
+        self.sizes = [shape.numel() for shape in shapes]
+
+    def views(self, parameters: Tensor) -> list[Tensor]:
+        """Parameters ``[n, P]`` as ``[n, *shape]`` each."""
+        # one split, whose backward is one concatenation
+        parts = parameters.split(self.sizes, dim=1)
+        return [p.view(len(parameters), *s) for p, s in zip(parts, self.shapes, strict=True)]
+
+    def alone(self, parameters: Tensor) -> list[Tensor]:
+        """Parameters ``[1, P]`` as ``[*shape]`` each."""
+        parts = parameters[0].split(self.sizes)
+        return [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
+
+
+@dataclass
+class Rows:
+    """Members with their parameters, and a place for what backward passes find of them.
+
+    Gathering inside the graph instead would cost a dense gradient of the whole population at each
+    use.
+    """
+
+    index: Tensor | None  # [n] int64 into the population; None: all, in order
+    parameters: Tensor  # [n, P]
+    buffers: dict[str, Tensor]  # [n, ...] each
+    _leaves: list[Tensor] = field(default_factory=list)
+
+    def take(self, positions: Tensor) -> Rows:
+        """The rows at ``positions`` ``[k]`` of these; their gradient comes to these."""
+        return Rows(
+            None if self.index is None else self.index[positions],
+            self.parameters[positions],
+            {name: buffer[positions] for name, buffer in self.buffers.items()},
+        )
+
+    def values(self, layout: Layout) -> list[Tensor]:
+        """Parameters to compute with, ``[n, *shape]`` each; of one row alone ``[*shape]``."""
+        views = layout.alone if len(self.parameters) == 1 else layout.views
+        if not (self.parameters.requires_grad and self.parameters.is_leaf):
+            return views(self.parameters)
+        if not self._leaves:  # each its own, so that nothing has to put their gradients together
+            self._leaves = [v.requires_grad_() for v in views(self.parameters.detach())]
+        return self._leaves
+
+    def gradient(self) -> Gradient | None:
+        """What backward passes found; None: nothing."""
+        whole = self.parameters.grad  # of rows taken from these
+        found = [leaf.grad for leaf in self._leaves]
+        if all(part is None for part in found):
+            return None if whole is None else [whole]
+        parts = self._parts(found)
+        return parts if whole is None else [whole.add_(torch.cat(parts, 1))]
+
+    def gradient_of(self, loss: Tensor) -> Gradient:
+        """The gradient of a loss that was computed with :meth:`values`."""
+        return self._parts(torch.autograd.grad(loss, self._leaves, allow_unused=True))
+
+    def _parts(self, found: Sequence[Tensor | None]) -> list[Tensor]:
+        count = len(self.parameters)
+        return [
+            (torch.zeros_like(leaf) if part is None else part).reshape(count, leaf.numel() // count)
+            for leaf, part in zip(self._leaves, found, strict=True)
+        ]
