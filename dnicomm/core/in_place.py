@@ -120,19 +120,19 @@ class RowsInPlace:
         due: Sequence[bool] | None,
         scale: float,
         progress: float,
-    ) -> tuple[Tensor, list[bool]]:
+    ) -> list[bool]:
         """One step of ``rows``, but for those that are not due or whose gradient is not finite.
 
         Args:
             gradient: of the rows; if it is one part, that is divided by ``scale`` in place.
 
         Returns:
-            Norm of each row's gradient, ``[n]``, and which rows were stepped.
+            Which rows were stepped.
         """
         lr = rate(optimizer.lr, optimizer.decay, progress)
         rows, everybody = list(rows), due is None or all(due)
 
-        def work(start: int) -> tuple[Tensor, list[bool]]:
+        def work(start: int) -> list[bool]:
             last = start + self._size
             own = None if everybody or due is None else due[start:last]
             return self._step_block(optimizer, rows[start:last], gradient, start, own, scale, lr)
@@ -142,8 +142,7 @@ class RowsInPlace:
         with one_thread() if narrow and len(starts) == 1 else nullcontext():
             found = spread(work, starts)
         self._trusted = self._versions()
-        norms = [norm for norm, _ in found] or [self.parameters.new_zeros(0)]
-        return torch.cat(norms), [fine for _, stepped in found for fine in stepped]
+        return [fine for stepped in found for fine in stepped]
 
     @torch.no_grad()
     def _step_block(
@@ -155,25 +154,26 @@ class RowsInPlace:
         due: Sequence[bool] | None,
         scale: float,
         lr: float,
-    ) -> tuple[Tensor, list[bool]]:
+    ) -> list[bool]:
         """:meth:`step` of ``rows``, whose gradient begins at ``start``; ``due``: None: all."""
         part, given = self._block(gradient, start, len(rows))
-        norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)  # [k, 1]
         divisor = None if scale == 1 else torch.tensor(scale, dtype=torch.float32)
-        if divisor is not None:
-            norm /= scale
-        if optimizer.clip is not None:
-            part = clip_rows(part if divisor is None else part / scale, norm, optimizer.clip)
-            divisor, given = None, part.unbind(0)
-        stepped = [True] * len(rows)
-        if due is not None or not math.isfinite(norm.sum().item()):
-            stepped = [math.isfinite(value) for value in norm[:, 0].tolist()]
+        stepped, flat = [True] * len(rows), part.reshape(-1)
+        # finite squares have a finite sum, as a rule; where it is not, each row is looked at
+        if due is not None or not math.isfinite(flat.dot(flat).item()):
+            norms = torch.linalg.vector_norm(part, dim=1).tolist()
+            stepped = [math.isfinite(norm) for norm in norms]
             if due is not None:
                 stepped = [a and b for a, b in zip(stepped, due, strict=True)]
+        if optimizer.clip is not None:
+            part, divisor = part if divisor is None else part / scale, None
+            norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)  # [k, 1]
+            given = clip_rows(part, norm, optimizer.clip).unbind(0)
+        if not all(stepped):
             rows = [row for row, fine in zip(rows, stepped, strict=True) if fine]
             given = [row for row, fine in zip(given, stepped, strict=True) if fine]
         if rows:
-            self.slots["steps"].index_add_(0, torch.tensor(rows), norm.new_ones(len(rows), 1))
+            self.slots["steps"].numpy()[rows] += 1
             fused_adam(
                 [self._rows[row] for row in rows],
                 list(given),
@@ -185,7 +185,7 @@ class RowsInPlace:
                 optimizer.eps,
                 divisor,
             )
-        return norm[:, 0], stepped
+        return stepped
 
     def _block(self, gradient: Gradient, start: int, count: int) -> tuple[Tensor, Sequence[Tensor]]:
         """The gradient of ``count`` rows from ``start`` on, ``[k, P]``, and the same row by row.

@@ -139,7 +139,7 @@ class Population:
         live: Tensor | None = None,
         progress: float = 0.0,
         scale: float = 1.0,
-    ) -> Tensor:
+    ) -> None:
         """One optimiser step of the gathered rows, scattered back; buffers are kept too.
 
         A row whose gradient, or whose parameters after the step, are not finite is left as it was,
@@ -150,9 +150,6 @@ class Population:
             live: ``[n]`` bool, rows that have something to learn; None: all.
             progress: share of the run that is over, for optimisers whose rate decays.
             scale: what gradients are divided by.
-
-        Returns:
-            Norm of each row's gradient before clipping, ``[n]``.
         """
         assert self.optimizer is not None, "this population has no optimiser"
         if gradient is None:
@@ -163,10 +160,11 @@ class Population:
             self.keep_buffers(rows)
         with stage("optimiser"):
             in_place = self._rows_in_place()
-            if in_place is None:
+            if in_place is not None:
+                self._step_in_place(in_place, rows, gradient, live, progress, scale)
+            else:
                 whole = gradient[0] if len(gradient) == 1 else torch.cat(list(gradient), 1)
-                return self._step_gathered(rows, whole / scale, live, progress)
-            return self._step_in_place(in_place, rows, gradient, live, progress, scale)
+                self._step_gathered(rows, whole / scale, live, progress)
 
     def _step_in_place(
         self,
@@ -176,20 +174,22 @@ class Population:
         live: Tensor | None,
         progress: float,
         scale: float,
-    ) -> Tensor:
+    ) -> None:
         """:meth:`step` where the rows lie."""
         assert isinstance(self.optimizer, Adam)
         index = range(self.size) if rows.index is None else rows.index.tolist()
         due = None if live is None else live.tolist()
-        norm, stepped = in_place.step(self.optimizer, index, gradient, due, scale, progress)
-        if all(stepped) and rows.index is None:
-            self.updates += 1
-            return norm
+        stepped = in_place.step(self.optimizer, index, gradient, due, scale, progress)
+        if all(stepped):
+            if rows.index is None:
+                self.updates += 1
+            else:
+                self.updates.index_add_(0, rows.index, torch.ones_like(rows.index))
+            return
         at = slice(None) if rows.index is None else rows.index
         good = torch.tensor(stepped)
         self.updates[at] += good
         self.skipped[at] += ~good if live is None else live & ~good
-        return norm
 
     def step_if_finite(self, gradient: Tensor, progress: float) -> bool:
         """One step of all rows by a gradient ``[N, P]``; False, and none, if it is not finite."""
@@ -219,7 +219,7 @@ class Population:
 
     def _step_gathered(
         self, rows: Rows, gradient: Tensor, live: Tensor | None, progress: float
-    ) -> Tensor:
+    ) -> None:
         """:meth:`step` for any optimiser and device."""
         assert self.optimizer is not None
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)  # [n, 1]
@@ -247,7 +247,6 @@ class Population:
                 self.slots[name][at] = slot
         self.updates[at] += good[:, 0]
         self.skipped[at] += (due & ~good)[:, 0]
-        return norm[:, 0]
 
     @torch.no_grad()
     def keep_buffers(self, rows: Rows) -> None:

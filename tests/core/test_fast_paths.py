@@ -177,12 +177,7 @@ def test_steps_in_place_equal_gathered_steps(rows, size, clip, scale, decay, bad
         cuts = [width] if step % 2 else [width // 3, width - width // 3]  # whole, or as it is found
         for population in (fast, slow):
             found = gradient.clone().split(cuts, 1)
-            norm = population.step(
-                population.rows(index), found, live, progress=step / 8, scale=scale
-            )
-        torch.testing.assert_close(
-            norm, torch.linalg.vector_norm(gradient / scale, dim=1), equal_nan=True
-        )
+            population.step(population.rows(index), found, live, progress=step / 8, scale=scale)
     # the plain way corrects the bias of moments in single precision
     close = tight if double else {"rtol": 1e-4, "atol": 1e-5}
     for name, value in fast.tensors().items():
