@@ -28,7 +28,7 @@ class Perceptron:
 
     def maps(self, parameters: Tensor) -> Maps:
         """Views of parameters ``[E, P]`` or ``[P]`` as layers."""
-        parts = parameters.split(self.sizes, dim=-1)
+        parts = parameters.split_with_sizes(self.sizes, -1)
         return [
             (parts[2 * i].view(*parameters.shape[:-1], *shape), parts[2 * i + 1])
             for i, shape in enumerate(self.shapes)

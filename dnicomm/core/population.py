@@ -21,7 +21,8 @@ from dnicomm.core.in_place import RowsInPlace
 from dnicomm.core.optimizers import Adam, RowOptimizer, clip_rows
 from dnicomm.core.rows import Gradient, Layout, Rows
 from dnicomm.core.stages import stage
-from dnicomm.core.template import Template, as_row, first_row
+from dnicomm.core.template import Template
+from dnicomm.core.tree import mapped
 
 
 class Population:
@@ -98,11 +99,11 @@ class Population:
         count = len(values)
         if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
             values = [*values, *(buffer[0] for buffer in rows.buffers.values())]
-            alone, after = self._template.call(values, method, first_row(args))
+            alone, after = self._template.call(values, method, mapped(_first, args))
             rows.buffers = {
                 name: value[None] for name, value in zip(rows.buffers, after[count:], strict=True)
             }
-            return as_row(alone)
+            return mapped(_as_row, alone)
         values = [*values, *rows.buffers.values()]
         if self._template.stacks:
             return self._template.call_stacked(values, method, args)
@@ -122,10 +123,10 @@ class Population:
             # a buffer updated in place is returned too: under the map it is another tensor
             return (*(leaf for leaf in result_leaves if isinstance(leaf, Tensor)), *after[count:])
 
-        mapped = vmap(one, randomness="different")(values, *tensors)
-        split = len(mapped) - len(rows.buffers)
-        rows.buffers = dict(zip(rows.buffers, mapped[split:], strict=True))
-        returned = iter(mapped[:split])
+        found = vmap(one, randomness="different")(values, *tensors)
+        split = len(found) - len(rows.buffers)
+        rows.buffers = dict(zip(rows.buffers, found[split:], strict=True))
+        returned = iter(found[:split])
         filled = [next(returned) if isinstance(leaf, Tensor) else leaf for leaf in result_leaves]
         return pytree.tree_unflatten(filled, result_spec[0])
 
@@ -289,3 +290,11 @@ class Population:
             for (place, name, _), (_, _, number) in own:
                 place[name].copy_(values[number][row])
         return member
+
+
+def _first(rows: Tensor) -> Tensor:
+    return rows[0]
+
+
+def _as_row(tensor: Tensor) -> Tensor:
+    return tensor[None]

@@ -27,12 +27,12 @@ class Layout:
     def views(self, parameters: Tensor) -> list[Tensor]:
         """Parameters ``[n, P]`` as ``[n, *shape]`` each."""
         # one split, whose backward is one concatenation
-        parts = parameters.split(self.sizes, dim=1)
+        parts = parameters.split_with_sizes(self.sizes, 1)
         return [p.view(len(parameters), *s) for p, s in zip(parts, self.shapes, strict=True)]
 
     def alone(self, parameters: Tensor) -> list[Tensor]:
         """Parameters ``[1, P]`` as ``[*shape]`` each."""
-        parts = parameters[0].split(self.sizes)
+        parts = parameters[0].split_with_sizes(self.sizes)
         return [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
 
 

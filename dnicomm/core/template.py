@@ -1,4 +1,4 @@
-"""A module that computes with values lent to it, and trees of tensors with one row in front.
+"""A module that computes with values lent to it.
 
 A module whose class says ``stacks = True`` is lent the values of all its rows at once: its methods,
 written for ``[B, …]``, work for ``[n, B, …]`` too as soon as its linear maps do, because nothing
@@ -8,13 +8,12 @@ may write another method, has to make it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 
 class Template:
@@ -98,31 +97,3 @@ def _stacked_linear(linear: nn.Linear, x: Tensor) -> Tensor:
         return _StackedLinear.apply(x[:, None], linear.weight, linear.bias)[:, 0]
     found = _StackedLinear.apply(x.flatten(1, -2), linear.weight, linear.bias)
     return found.unflatten(1, x.shape[1:-1])
-
-
-def first_row(tree: Any) -> Any:
-    """``tree`` with the first row in place of each tensor ``[1, …]``."""
-    # what pytree.tree_map does, in a tenth of its time: a small model's call is shorter than that
-    if isinstance(tree, Tensor):
-        return tree[0]
-    return _mapped(first_row, tree)
-
-
-def as_row(tree: Any) -> Any:
-    """``tree`` with each tensor as the one row ``[1, …]``."""
-    if isinstance(tree, Tensor):
-        return tree[None]
-    return _mapped(as_row, tree)
-
-
-def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    if type(tree) is tuple or type(tree) is list:
-        return type(tree)([function(value) for value in tree])
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*[function(value) for value in tree])
-    if type(tree) is dict:
-        return {key: function(value) for key, value in tree.items()}
-    leaves, spec = pytree.tree_flatten(tree)
-    if len(leaves) == 1 and leaves[0] is tree:
-        return tree  # no tree at all
-    return pytree.tree_unflatten([function(leaf) for leaf in leaves], spec)

@@ -59,14 +59,24 @@ def check_output(
             out = [edge_name(*edge) for edge in edges if edge[0] == agent] or ["no channel"]
             what = f"message on {', '.join(out)}"
         raise _refusal(agent, what, time, _described(tensor), f"{list(shape)} {_short(dtype)}")
-    old, structure = pytree.tree_flatten(before)
-    new, its_structure = pytree.tree_flatten(output.state)
-    if its_structure == structure and all(
-        _is(b, a.shape, a.dtype) for a, b in zip(old, new, strict=True)
-    ):
+    if _alike(before, output.state):
         return
     allowed = f"{_tree(before)}, as initial_state made it"
     raise _refusal(agent, "state", time, _tree(output.state), allowed)
+
+
+def _alike(before: State, after: Any) -> bool:
+    """Whether a state is of the structure, shapes and types of the one before it."""
+    # as a rule it is a tensor or nothing, and to take it apart is ten times the work
+    if isinstance(before, Tensor):
+        return _is(after, before.shape, before.dtype)
+    if before == () and after == ():
+        return True
+    old, structure = pytree.tree_flatten(before)
+    new, its_structure = pytree.tree_flatten(after)
+    return its_structure == structure and all(
+        _is(b, a.shape, a.dtype) for a, b in zip(old, new, strict=True)
+    )
 
 
 def check_loss(time: int, agent: str, size: Sequence[int], loss: Any) -> None:

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from dnicomm.core import Window
 from dnicomm.core.stages import stage
+from dnicomm.core.tree import mapped
 from dnicomm.sim.agent import Inbox, State
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.clock import Clock, ticks_of
@@ -290,7 +290,7 @@ class Engine:
 
     def keep_state(self, lane: Lane) -> None:
         """Write a window's last states back, cut from its graph."""
-        lane.state = pytree.tree_map(lambda leaf: leaf.detach(), self.last_state(lane))
+        lane.state = mapped(Tensor.detach, self.last_state(lane))
 
     def _end(self) -> None:
         """The episode is over: mail is dropped, and what is left is settled."""

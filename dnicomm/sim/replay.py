@@ -11,7 +11,7 @@ to what messages mean, as the clip does for actions, so there it counts in the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dnicomm.core import Window
+from dnicomm.core.tree import mapped
 from dnicomm.sim.agent import Inbox, Outcome, TickOutput
 from dnicomm.sim.policy import within
 from dnicomm.sim.window import OpenWindow, Tick, take_rows
@@ -51,7 +52,7 @@ class _Again:
         own = _within(whole, worlds)
         if len(self.ticks) == 1:
             return own
-        return _mapped(lambda leaf: leaf.flatten(1, 2), own)
+        return mapped(lambda leaf: leaf.flatten(1, 2), own)
 
     def say(self, window: Window, message: Tensor, worlds: Tensor | None) -> None:
         """Put the messages ``[n, b·T, D]`` into ``window``, with their gradients."""
@@ -174,9 +175,5 @@ def _within(tree: Tree, worlds: Tensor | None) -> Tree:
     """``tree`` of tensors ``[n, B, …]`` in ``worlds`` ``[b]`` (None: all)."""
     if worlds is None:
         return tree
-    return _mapped(lambda leaf: leaf[:, worlds], tree)
-
-
-def _mapped(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
-    mapped: Tree = pytree.tree_map_only(Tensor, function, tree)
-    return mapped
+    found: Tree = mapped(lambda leaf: leaf[:, worlds], tree)
+    return found

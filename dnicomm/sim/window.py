@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from dnicomm.core import Rows, Window
+from dnicomm.core.tree import mapped
 from dnicomm.sim.agent import Inbox, State, TickOutput
 
 
@@ -97,9 +97,9 @@ def replace_rows(state: State, at: Tensor | None, new: State, active: Tensor | N
             fresh = torch.where(mask, fresh, before)
         return fresh if at is None else old.index_copy(0, at, fresh)
 
-    return pytree.tree_map(one, state, new)
+    return mapped(one, state, new)
 
 
 def take_rows(state: State, at: Tensor | None) -> State:
     """Rows ``at`` of a state ``[N, B, …]`` (None: all)."""
-    return state if at is None else pytree.tree_map(lambda leaf: leaf[at], state)
+    return state if at is None else mapped(lambda leaf: leaf[at], state)
