@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dnicomm.bench.checks import choice, flag, number, whole
+from dnicomm.bench.compiling import compile_layer
 from dnicomm.bench.experiment import Experiment
 from dnicomm.bench.feedforward_methods import (
     Method,
@@ -119,7 +120,7 @@ class Classification(Experiment):
         )
         if flag("compile", compile):
             for layer in self.net.layers:
-                _compile(layer)
+                compile_layer(layer)
         self._order: tuple[int, Tensor] | None = None  # the epoch, and its images' numbers
         self._loss, self._losses = torch.zeros((), device=device), 0  # since the last evaluation
 
@@ -342,20 +343,3 @@ def _images(dataset: str, validation: int | None, flat: bool, device: torch.devi
         images.test_labels.to(device),
         images.num_classes,
     )
-
-
-def _compile(layer: nn.Module) -> None:
-    """Compile what a layer computes, in place.
-
-    ``layer.compile()`` would compile nothing: of a plain stack of torch's own modules every frame
-    is torch's own, and those are left as they are. What is compiled anew is counted by code, and
-    after eight times no more is: so each layer has a piece of code of its own.
-    """
-    plain = layer.forward
-
-    def forward(x: Tensor) -> Tensor:
-        computed: Tensor = plain(x)
-        return computed
-
-    forward.__code__ = forward.__code__.replace(co_name=f"forward_{id(layer)}")
-    layer.forward = torch.compile(forward)

@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 
+from dnicomm.bench.compiling import Counted
+from dnicomm.bench.speed.compiled import measure_compiled
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.loop import Loop
 from dnicomm.bench.speed.measuring import Rates, Spread, in_turns, ratio
@@ -15,7 +17,20 @@ from dnicomm.bench.speed.step import Boundary, Layers
 from dnicomm.cli import main
 
 
-def test_smoke_writes_every_table(tmp_path, capsys):
+@pytest.fixture
+def makes_no_code(monkeypatch):
+    """A compiler that takes no time, counts as the true one, and leaves a graph as it is."""
+
+    def count(self, graph, inputs):
+        self.count += 1
+        return graph.forward
+
+    monkeypatch.setattr(Counted, "__call__", count)
+    yield
+    torch.compiler.reset()
+
+
+def test_smoke_writes_every_table(tmp_path, capsys, makes_no_code):
     folder = tmp_path / "speed"
     assert main(["bench", "speed", "budget=smoke", "--folder", str(folder)]) == 0
     found = json.loads((folder / "speed.json").read_text())
@@ -31,6 +46,9 @@ def test_smoke_writes_every_table(tmp_path, capsys):
         assert sum(row["shares"].values()) == pytest.approx(1)
         assert 0 < row["outside"] < 1
         assert min(row[name]["median"] for name in ("ours", "loop", "floor", "times_floor")) > 0
+    assert [row["name"] for row in found["compiled"]] == [
+        "backpropagation", "decoupled, linear, labels", "ticks of 2 agents", "ticks of 5 agents",
+    ]  # fmt: skip
     assert [curve["name"] for curve in found["curves"]] == [
         "agents", "tick rate, 10 times as many agents", "T of the counting system",
     ]  # fmt: skip
@@ -39,8 +57,8 @@ def test_smoke_writes_every_table(tmp_path, capsys):
     assert rows == [("relay", 1), ("relay", 3), ("switch", 1), ("switch", 3)]
     page, picture = (folder / "speed.md").read_text(), (folder / "curves.svg").read_text()
     out = capsys.readouterr().out
-    for title in ("One step beside backpropagation", "Many agents", "Where the time goes", "Cost",
-                  "Environments"):  # fmt: skip
+    for title in ("One step beside backpropagation", "Many agents", "Where the time goes",
+                  "torch.compile", "Cost", "Environments"):  # fmt: skip
         assert title in page
         assert title in out
     assert picture.count("<polyline") == 3
@@ -50,7 +68,10 @@ def test_smoke_writes_every_table(tmp_path, capsys):
     ("words", "complaint"),
     [
         (["budget=paper"], "budget=paper: must be smoke or cpu"),
-        (["parts=steps"], "parts=steps: must be step or agents or curves or environments"),
+        (
+            ["parts=steps"],
+            "parts=steps: must be step or agents or compile or curves or environments",
+        ),
         (["threads=0"], "threads=0: must be a whole number of at least 1"),
         (["bugdet=smoke"], "bugdet: there is no such key. Did you mean 'budget'?"),
     ],
@@ -58,6 +79,24 @@ def test_smoke_writes_every_table(tmp_path, capsys):
 def test_what_is_wrong_is_said(words, complaint, capsys):
     assert main(["bench", "speed", *words]) == 2
     assert complaint.split(".")[0] in capsys.readouterr().err
+
+
+def test_ticks_are_compiled_once_for_all_numbers_of_agents(makes_no_code):
+    """Under irregular clocks another number of agents is due at nearly every time."""
+    crowd = Crowd(num_agents=20, num_worlds=3, width=4, message_size=4)
+    rows = measure_compiled(Layers(20, 16, 4, 2, 8), crowd, [7, 3, 19, 2, 11, 5, 13, 8], 1)
+    apart, together, *ticks = rows
+    assert apart.graphs >= 3  # a layer each
+    assert together.graphs >= 2  # those that hand a message on
+    assert [row.graphs for row in ticks] == [1] * 8
+
+
+@pytest.mark.slow
+def test_compiled_code_counts_as_well():
+    crowd = Crowd(num_agents=10, num_worlds=3, width=4, message_size=4)
+    rows = measure_compiled(Layers(20, 16, 4, 2, 8), crowd, [7, 3, 5], 1)
+    assert [row.graphs for row in rows[2:]] == [1] * 3
+    torch.compiler.reset()
 
 
 def test_floors_in_multiply_accumulates():

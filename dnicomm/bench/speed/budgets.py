@@ -21,6 +21,7 @@ class Budget:
         layers, boundary: the steps.
         agents: N, with the horizon of an episode.
         loop_agents: of the loop beside them, at most.
+        compiled: numbers of agents whose ticks are compiled.
         crowd: what the curves start from.
         values: the curves.
         environments: by name; none: all.
@@ -36,6 +37,7 @@ class Budget:
     boundary: Boundary
     agents: dict[int, int]
     loop_agents: int
+    compiled: Sequence[int]
     crowd: Crowd
     values: dict[str, Sequence[float]] = field(default_factory=dict)
     environments: Sequence[str] = ()
@@ -54,6 +56,7 @@ BUDGETS = {
         boundary=Boundary(4, 8, 3, 5),
         agents={1: 6, 6: 6},
         loop_agents=3,
+        compiled=[2, 5],
         crowd=_SMALL,
         values={"num_agents": [3, 6], "rate": [0.5, 1.0], "counting": [1, 2]},
         environments=["relay", "switch"],
@@ -69,6 +72,7 @@ BUDGETS = {
         boundary=Boundary(),
         agents={1: 200, 10: 100, 100: 30, 1000: 10, 10_000: 10},
         loop_agents=30,
+        compiled=[3, 5, 17, 50, 100],
         crowd=Crowd(num_agents=100, horizon=10),
         values={
             "num_agents": [10, 30, 100, 300, 1000],

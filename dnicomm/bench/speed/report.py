@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dnicomm.bench.speed.agents import AgentsRow
+from dnicomm.bench.speed.compiled import CompiledRow
 from dnicomm.bench.speed.environments import EnvironmentSpeed
 from dnicomm.bench.speed.measuring import Rates, Spread
 from dnicomm.bench.speed.scaling import Curve
@@ -20,6 +21,7 @@ class Findings:
     rates: Rates
     steps: list[StepRow] = field(default_factory=list)
     agents: list[AgentsRow] = field(default_factory=list)
+    compiled: list[CompiledRow] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     environments: list[EnvironmentSpeed] = field(default_factory=list)
 
@@ -51,6 +53,8 @@ def grids(found: Findings) -> list[Grid]:
         made.append(_steps(found.steps))
     if found.agents:
         made += [_agents(found.agents), _stages(found.agents)]
+    if found.compiled:
+        made.append(_compiled(found.compiled))
     if found.curves:
         made.append(_curves(found.curves))
     if found.environments:
@@ -140,6 +144,18 @@ def _stages(rows: list[AgentsRow]) -> Grid:
         [
             [f"{row.agents:,}", *(f"{100 * row.shares[name]:.1f}" for name in names),
              f"{100 * row.outside:.1f}"]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def _compiled(rows: list[CompiledRow]) -> Grid:
+    return Grid(
+        "torch.compile (median and quartiles of ratios)",
+        ["what", "plain, ms", "compiled, ms", "compiled / plain", "first call, s", "graphs"],
+        [
+            [row.name, f"{row.plain_ms:.2f}", f"{row.compiled_ms:.2f}", _spread(row.ratio),
+             f"{row.start:.1f}", str(row.graphs)]
             for row in rows
         ],
     )  # fmt: skip

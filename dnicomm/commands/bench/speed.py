@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,13 @@ from dnicomm.errors import UserError, nearest
 if TYPE_CHECKING:
     from dnicomm.bench.speed.report import Findings, Grid
 
-PARTS = ("step", "agents", "curves", "environments")
+PARTS = ("step", "agents", "compile", "curves", "environments")
 NAMES = ("smoke", "cpu")
 KEYS = ("budget", "parts", "threads")
 EPILOG = """\
 step: a decoupled step beside backpropagation; agents: many agents beside a loop of modules;
-curves: how the cost grows; environments: worlds in a batch beside PettingZoo copies in a loop.
+compile: what torch.compile is worth (for which torch needs a C++ compiler); curves: how the cost
+grows; environments: worlds in a batch beside PettingZoo copies in a loop.
 Steps and agents stand beside their floor, the time of the arithmetic and of the bytes that have to
 be moved. budget=smoke takes seconds, budget=cpu half an hour, most of it for the copies.
 One thread is timed by the processor's clock; more by the wall's: leave the machine alone then.
@@ -85,6 +87,7 @@ def _one_of(key: str, value: str, known: Sequence[str]) -> str:
 def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
     from dnicomm.bench.speed.agents import measure_agents
     from dnicomm.bench.speed.budgets import BUDGETS
+    from dnicomm.bench.speed.compiled import measure_compiled
     from dnicomm.bench.speed.crowd import Crowd
     from dnicomm.bench.speed.environments import SHIPPED, measure
     from dnicomm.bench.speed.measuring import rates
@@ -102,6 +105,10 @@ def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
         base = {**vars(budget.crowd), "num_agents": count, "horizon": horizon}
         row = measure_agents(found.rates, Crowd(**base), budget.episodes, budget.loop_agents)
         found.agents.append(row)
+    if "compile" in parts:
+        console.print("torch.compile …", style="dim")
+        crowd = replace(budget.crowd, num_agents=max(budget.compiled) + 1)
+        found.compiled = measure_compiled(budget.layers, crowd, budget.compiled, budget.rounds)
     if "curves" in parts:
         console.print("cost curves …", style="dim")
         found.curves = measure_scaling(budget.crowd, budget.values, budget.episodes)

@@ -1,0 +1,150 @@
+"""What torch.compile is worth: the same things plain and compiled, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dnicomm.bench.compiling import Counted, compile_layer
+from dnicomm.bench.speed.crowd import Crowd
+from dnicomm.bench.speed.measuring import Spread, in_turns, ratio
+from dnicomm.bench.speed.step import Layers
+from dnicomm.core import Adam, DecoupledSequential, GradientUtility, Interface, LayerAdam
+from dnicomm.core.rows import Layout
+from dnicomm.core.template import Template
+from dnicomm.sim import Inbox
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class CompiledRow:
+    """One line of the table."""
+
+    name: str
+    plain_ms: float
+    compiled_ms: float
+    ratio: Spread  # compiled to plain
+    start: float  # seconds until the first compiled call is over
+    graphs: int  # compiled so far, for this and the numbers of agents before
+
+
+def measure_compiled(
+    layers: Layers, crowd: Crowd, numbers: Sequence[int], rounds: int
+) -> list[CompiledRow]:
+    """Layers that learn together and apart; ticks of ``numbers`` of a crowd's agents.
+
+    Every step computes forward, backward, and, of layers, the update.
+    """
+    rows = [
+        _row("backpropagation", lambda compiler: _backprop(layers, compiler), rounds),
+        _row("decoupled, linear, labels", lambda compiler: _decoupled(layers, compiler), rounds),
+    ]
+    torch.compiler.reset()  # or numbers of agents would count as numbers of examples
+    return rows + _agents(crowd, numbers, rounds)
+
+
+def _row(name: str, make: Callable[[Counted | None], Step], rounds: int) -> CompiledRow:
+    compiler = Counted()
+    compiled, plain = make(compiler), make(None)
+    before = perf_counter()
+    compiled()
+    start = perf_counter() - before
+    return _compared(name, plain, compiled, rounds, start, compiler)
+
+
+def _compared(
+    name: str, plain: Step, compiled: Step, rounds: int, start: float, compiler: Counted
+) -> CompiledRow:
+    times = in_turns({"plain": plain, "compiled": compiled}, rounds, 4)
+    return CompiledRow(
+        name,
+        1e3 * Spread.of(times["plain"]).median,
+        1e3 * Spread.of(times["compiled"]).median,
+        ratio(times["compiled"], times["plain"]),
+        start,
+        compiler.count,
+    )
+
+
+def _net(layers: Layers, compiler: Counted | None) -> list[nn.Module]:
+    """Layers as the experiments have them; without batch norm they learn apart by formula."""
+    net: list[nn.Module] = [
+        nn.Sequential(layer[0], nn.BatchNorm1d(layers.width), layer[1])
+        if isinstance(layer, nn.Sequential)
+        else layer
+        for layer in layers.net()
+    ]
+    for layer in net if compiler is not None else ():
+        compile_layer(layer, backend=compiler)
+    return net
+
+
+def _backprop(layers: Layers, compiler: Counted | None) -> Step:
+    net, (x, y, _) = nn.Sequential(*_net(layers, compiler)), layers.data()
+    adam = LayerAdam(net.parameters())
+
+    def step() -> None:
+        adam.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        adam.step()
+
+    return step
+
+
+def _decoupled(layers: Layers, compiler: Counted | None) -> Step:
+    models = [GradientUtility(layers.width, layers.outputs) for _ in range(layers.hidden)]
+    interfaces = [Interface(model, Adam()) for model in models]
+    net, (x, y, context) = DecoupledSequential(_net(layers, compiler), interfaces), layers.data()
+
+    def loss(output: Tensor) -> Tensor:
+        return F.cross_entropy(output, y, reduction="none")
+
+    return lambda: net.update(x, loss, context)
+
+
+def _agents(crowd: Crowd, numbers: Sequence[int], rounds: int) -> list[CompiledRow]:
+    """Ticks with their backward pass, of one compiled function for any number of agents."""
+    (population,) = crowd.simulation().populations
+    spec, worlds = population.spec, crowd.num_worlds
+    template = Template(population.agents.template)
+    layout = Layout([parameter.shape for parameter in population.agents.template.parameters()])
+    assert template.stacks
+
+    def tick(values: list[Tensor], seen: Tensor, inbox: Inbox, state: Tensor) -> list[Tensor]:
+        output = template.call_stacked(values, "tick", (seen, inbox, state))
+        return [output.action, output.message]
+
+    def step(function: Callable[..., list[Tensor]], number: int) -> Step:
+        rows = population.agents.parameters[:number].clone()
+        values = [value.requires_grad_() for value in layout.views(rows)]
+        shape = (number, worlds, spec.num_inputs)
+        messages = torch.randn(*shape, spec.message_size, requires_grad=True)
+        inbox = Inbox(messages, torch.rand(shape) < 0.8, torch.ones(shape))
+        seen = torch.randn(number, worlds, *spec.observation_shape)
+        state = torch.randn(number, worlds, crowd.width)
+
+        def run() -> None:
+            outputs = function(values, seen, inbox, state)
+            torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+            for leaf in (messages, *values):
+                leaf.grad = None
+
+        return run
+
+    compiler = Counted()
+    compiled = torch.compile(tick, dynamic=True, backend=compiler)
+    found = []
+    for number in numbers:
+        fast = step(compiled, number)
+        before = perf_counter()
+        fast()
+        start = perf_counter() - before
+        name = f"ticks of {number} agents"
+        found.append(_compared(name, step(tick, number), fast, rounds, start, compiler))
+    return found
