@@ -8,6 +8,25 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from dnicomm.errors import UserError
+
+
+def check_compiler(what: str) -> None:
+    """See that torch finds what it needs to make code for a CPU.
+
+    Raises:
+        UserError: if it doesn't; ``what`` is what asked for it.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise UserError(
+            f"{what}: torch.compile finds no C++ compiler; install g++, or set CXX to another"
+        ) from error
+
 
 def compile_layer(layer: nn.Module, **options: Any) -> None:
     """Compile what a layer computes, in place.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dnicomm.bench.checks import choice, flag, number, whole
-from dnicomm.bench.compiling import compile_layer
+from dnicomm.bench.compiling import check_compiler, compile_layer
 from dnicomm.bench.experiment import Experiment
 from dnicomm.bench.feedforward_methods import (
     Method,
@@ -119,6 +119,8 @@ class Classification(Experiment):
             model, layers, whole("width", width, least=1), example, shares, unlock == "full", inputs
         )
         if flag("compile", compile):
+            if device.type == "cpu":
+                check_compiler("compile=true")
             for layer in self.net.layers:
                 compile_layer(layer)
         self._order: tuple[int, Tensor] | None = None  # the epoch, and its images' numbers

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("options", metavar="KEY=VALUE", nargs="*", default=[],
                         help="what it takes")  # fmt: skip
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     target, values = _named(given.target)
     kind, complaints = check(target, values | _values(given.options))
     if not complaints:

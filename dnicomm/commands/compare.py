@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         "--output", metavar="FOLDER", type=Path,
         help=f"where the files go; default: {NAME}, in the one folder given, or here",
     )  # fmt: skip
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     found = compare(given.runs, given.metric)
     for line in found.missing:
         print(f"dnicomm: {line}", file=sys.stderr)

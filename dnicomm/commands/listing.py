@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         help=f"a group ({', '.join(GROUPS)}), an option with its keys (clock=poisson), or keys: "
         "those outside groups; bench: the paper's experiments, bench=NAME: the keys of one",
     )  # fmt: skip
-    words = parser.parse_args(arguments).what
+    words = parser.parse_intermixed_args(arguments).what
     for word in words:
         if "=" in word or word in APART:
             print(_manual(word))

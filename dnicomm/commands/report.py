@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = Parser("dnicomm report", description="Write report.html and trace.json of runs.")
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folders of runs")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
 
     from dnicomm.report import write_report
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from dnicomm.bench.compiling import Counted
 from dnicomm.bench.speed.compiled import measure_compiled
@@ -89,6 +90,21 @@ def test_ticks_are_compiled_once_for_all_numbers_of_agents(makes_no_code):
     assert apart.graphs >= 3  # a layer each
     assert together.graphs >= 2  # those that hand a message on
     assert [row.graphs for row in ticks] == [1] * 8
+
+
+@inductor.patch({"cpp.cxx": (None, "no-such-compiler")})
+def test_without_a_compiler_the_rest_is_measured(tmp_path, capsys):
+    words = ["bench", "speed", "budget=smoke", "--folder", str(tmp_path)]
+    assert main([*words, "parts=step,compile"]) == 2
+    complaint = "parts=compile: torch.compile finds no C++ compiler; install g++"
+    assert complaint in capsys.readouterr().err
+    assert main(words) == 0
+    assert "without compile" in capsys.readouterr().out
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert found["compiled"] == []
+    assert found["steps"]
+    assert main(["bench", "mnist", "budget=smoke", "compile=true"]) == 2
+    assert "compile=true: torch.compile finds no C++ compiler" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
         "--folder", type=Path, default=Path("runs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-bench-all"),
         help="where the runs go; default: a new one in runs/",
     )  # fmt: skip
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     for word in given.values:
         if "=" not in word:
             raise UserError(f"{word}: must be KEY=VALUE, e.g. seed=1")

@@ -46,11 +46,20 @@ def main(arguments: Sequence[str]) -> int:
                              "threads=N (1)")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=Path("speed"),
                         help="for speed.json, speed.md and curves.svg; default: speed")  # fmt: skip
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     budget, parts, count = _chosen(given.words)
     console = screen()
+    from dnicomm.bench.compiling import check_compiler
     from dnicomm.commands.at_work import threads  # torch takes seconds to import
 
+    if "compile" in parts:
+        try:
+            check_compiler("parts=compile")
+        except UserError as error:
+            if any(word.startswith("parts=") for word in given.words):
+                raise
+            parts = [part for part in parts if part != "compile"]
+            console.print(f"without compile: {error}", style="dim")
     with threads(count):
         found = _measure(budget, parts, console)
     _write(found, given.folder)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write it there")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     found, passed = _gathered(given.folders)
     if not found:
         below = ", ".join(str(folder) for folder in given.folders)
