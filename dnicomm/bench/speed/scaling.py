@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from dnicomm.agents import Recurrent
 from dnicomm.bench.speed.crowd import Crowd
-from dnicomm.bench.stopwatch import stopwatch
+from dnicomm.bench.speed.measuring import in_turns
 from dnicomm.core import Adam, GradientUtility
 from dnicomm.envs import Counting
 from dnicomm.sim import AgentSpec, Simulation, UtilitySettings
@@ -39,26 +40,23 @@ class Curve:
 
 
 def measure_scaling(crowd: Crowd, values: dict[str, Sequence[float]], rounds: int) -> list[Curve]:
-    """Curves of the keys of ``values``, of a :class:`Crowd` or ``counting`` (its block T)."""
+    """Curves of the keys of ``values``, of a :class:`Crowd` or ``counting`` (its block T).
+
+    The points of a curve take turns, so that what else the machine does hits all of them alike.
+    """
     curves = []
     for key, chosen in values.items():
-        points = []
-        for value in chosen:
-            if key == "counting":
-                simulation, time = _counting(int(value)), 1.0
-            else:
-                changed: dict[str, Any] = {key: value if key == "rate" else int(value)}
-                if key == "rate":  # so many that the work, and not its number of calls, is seen
-                    changed["num_agents"] = MANY * crowd.num_agents
-                simulation = replace(crowd, **changed).simulation()
-                time = float(crowd.horizon)
-            points.append((float(value), _median(simulation, rounds) / time))
+        runs = [_counting(int(v)) if key == "counting" else _varied(crowd, key, v) for v in chosen]
+        points = [
+            (float(value), seconds)
+            for value, seconds in zip(chosen, _medians(runs, rounds), strict=True)
+        ]
         cost = "an episode" if key == "counting" else "a unit of world time"
         curves.append(Curve(NAMES[key], cost, points))
     return curves
 
 
-MANY = 10
+MANY, LONG = 10, 5
 NAMES = {
     "num_agents": "agents",
     "degree": "channels into each agent",
@@ -70,22 +68,39 @@ NAMES = {
 }
 
 
-def _median(simulation: Simulation, rounds: int) -> float:
-    """Seconds of an episode."""
-    play: Callable[[int], int] = simulation.engine.play
-    clock = stopwatch()
-    play(0)
-    times = []
-    for number in range(rounds):
-        start = clock()
-        play(number + 1)
-        times.append(clock() - start)
-    return statistics.median(times)
+@dataclass(frozen=True)
+class _Run:
+    simulation: Simulation
+    time: float  # of an episode, in what its cost is counted in
 
 
-def _counting(block: int) -> Simulation:
+def _medians(runs: Sequence[_Run], rounds: int) -> list[float]:
+    """Seconds each."""
+    steps = {str(number): _player(run.simulation) for number, run in enumerate(runs)}
+    times = in_turns(steps, rounds)
+    return [statistics.median(of) / run.time for of, run in zip(times.values(), runs, strict=True)]
+
+
+def _player(simulation: Simulation) -> Callable[[], int]:
+    """Plays one episode after the other."""
+    numbers = itertools.count()
+    return lambda: simulation.engine.play(next(numbers))
+
+
+def _varied(crowd: Crowd, key: str, value: float) -> _Run:
+    changed: dict[str, Any] = {key: value if key == "rate" else int(value)}
+    if key == "rate":
+        # so many that the work, and not its number of calls, is seen; and so long an episode that
+        # its first time, at which everybody is due whatever the rate, hardly counts
+        changed |= {"num_agents": MANY * crowd.num_agents, "horizon": LONG * crowd.horizon}
+    varied = replace(crowd, **changed)
+    return _Run(varied.simulation(), float(varied.horizon))
+
+
+def _counting(block: int) -> _Run:
     def agent(spec: AgentSpec) -> Recurrent:
         return Recurrent(spec, 32)
 
     utility = UtilitySettings(GradientUtility, Adam(3e-3))
-    return Simulation(env=Counting(block=block), agent=agent, num_worlds=64, utility=utility)
+    env = Counting(block=block)
+    return _Run(Simulation(env=env, agent=agent, num_worlds=64, utility=utility), 1.0)
