@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dnicomm.bench.compiling import Counted, compile_layer
+from dnicomm.bench.networks import fcn
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.measuring import Spread, in_turns, ratio
 from dnicomm.bench.speed.step import Layers
@@ -72,21 +73,16 @@ def _compared(
     )
 
 
-def _net(layers: Layers, compiler: Counted | None) -> list[nn.Module]:
+def _net(layers: Layers) -> list[nn.Module]:
     """Layers as the experiments have them; without batch norm they learn apart by formula."""
-    net: list[nn.Module] = [
-        nn.Sequential(layer[0], nn.BatchNorm1d(layers.width), layer[1])
-        if isinstance(layer, nn.Sequential)
-        else layer
-        for layer in layers.net()
-    ]
-    for layer in net if compiler is not None else ():
-        compile_layer(layer, backend=compiler)
-    return net
+    torch.manual_seed(0)
+    return fcn(layers.inputs, layers.outputs, layers.hidden, layers.width)
 
 
 def _backprop(layers: Layers, compiler: Counted | None) -> Step:
-    net, (x, y, _) = nn.Sequential(*_net(layers, compiler)), layers.data()
+    net, (x, y, _) = nn.Sequential(*_net(layers)), layers.data()
+    if compiler is not None:
+        compile_layer(net, backend=compiler)  # as what learns together is in the experiments
     adam = LayerAdam(net.parameters())
 
     def step() -> None:
@@ -100,7 +96,9 @@ def _backprop(layers: Layers, compiler: Counted | None) -> Step:
 def _decoupled(layers: Layers, compiler: Counted | None) -> Step:
     models = [GradientUtility(layers.width, layers.outputs) for _ in range(layers.hidden)]
     interfaces = [Interface(model, Adam()) for model in models]
-    net, (x, y, context) = DecoupledSequential(_net(layers, compiler), interfaces), layers.data()
+    net, (x, y, context) = DecoupledSequential(_net(layers), interfaces), layers.data()
+    for layer in net.layers if compiler is not None else ():
+        compile_layer(layer, backend=compiler)
 
     def loss(output: Tensor) -> Tensor:
         return F.cross_entropy(output, y, reduction="none")
