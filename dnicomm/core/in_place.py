@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from dnicomm.core.optimizers import Adam, RowOptimizer, Slots, clip_rows, rate
 from dnicomm.core.rows import Gradient
-from dnicomm.core.workers import one_thread, spread
+from dnicomm.core.workers import spread
 
 BLOCK = 2**18  # numbers of a gradient at once: still in the cache when they are used again
 NARROW = 2**12  # numbers of a row, below which a second thread is no use
@@ -137,10 +136,8 @@ class RowsInPlace:
             own = None if everybody or due is None else due[start:last]
             return self._step_block(optimizer, rows[start:last], gradient, start, own, scale, lr)
 
-        narrow = self.parameters.shape[1] < NARROW and torch.get_num_threads() > 1
-        starts = range(0, len(rows), self._size)
-        with one_thread() if narrow and len(starts) == 1 else nullcontext():
-            found = spread(work, starts)
+        narrow = self.parameters.shape[1] < NARROW
+        found = spread(work, range(0, len(rows), self._size), narrow)
         self._trusted = self._versions()
         return [fine for stepped in found for fine in stepped]
 
@@ -168,7 +165,7 @@ class RowsInPlace:
         if optimizer.clip is not None:
             part, divisor = part if divisor is None else part / scale, None
             norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)  # [k, 1]
-            given = clip_rows(part, norm, optimizer.clip).unbind(0)
+            given = clip_rows(part, norm, optimizer.clip).contiguous().unbind(0)
         if not all(stepped):
             rows = [row for row, fine in zip(rows, stepped, strict=True) if fine]
             given = [row for row, fine in zip(given, stepped, strict=True) if fine]
@@ -195,8 +192,9 @@ class RowsInPlace:
         parts = gradient
         if count < len(gradient[0]):
             parts = [part[start : start + count] for part in gradient]
-        if len(parts) == 1:
-            return parts[0], parts[0].unbind(0)
+        if len(parts) == 1:  # the kernel takes rows to be in one piece
+            whole = parts[0].contiguous()
+            return whole, whole.unbind(0)
         place = self._places  # of this thread
         if not hasattr(place, "rows") or len(place.rows) < count:
             place.joined = self.parameters.new_empty(count, self.parameters.shape[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -109,6 +109,9 @@ class Interface:
         self._only: Alone | None = None
         self.progress = 0.0  # share of the run that is over, for utility models' rates that decay
         self._version = 0  # of the utility models: how often they were fitted
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_only": None}  # a copy has parameters of its own
 
     def to(self, device: torch.device) -> Interface:
         """Move the utility models to ``device``, in place."""

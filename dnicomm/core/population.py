@@ -59,6 +59,9 @@ class Population:
         self.updates = torch.zeros(self.size, dtype=torch.int64)  # steps taken, by row
         self.skipped = torch.zeros(self.size, dtype=torch.int64)  # steps refused: not finite
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_in_place": None}  # a copy has rows of its own to step
+
     @property
     def template(self) -> nn.Module:
         """A member to ask about structure; its own parameter values mean nothing."""
@@ -76,7 +79,7 @@ class Population:
     # -- computing ----------------------------------------------------------------------------
 
     def rows(self, index: Tensor | None = None, requires_grad: bool = True) -> Rows:
-        """Gather members as leaf parameters (``index`` ``[n]`` int64; None: all)."""
+        """Gather members, to compute with them (``index`` ``[n]`` int64; None: all)."""
         if index is None:
             parameters = self.parameters.detach()
             buffers = {k: v.clone() for k, v in self.buffers.items()}

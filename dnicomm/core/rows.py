@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,12 +49,13 @@ class Rows:
     parameters: Tensor  # [n, P]
     buffers: dict[str, Tensor]  # [n, ...] each
     _leaves: list[Tensor] = field(default_factory=list)
+    _taken: Tensor | None = None  # [n, P] gradient of rows taken from these
 
     def take(self, positions: Tensor) -> Rows:
-        """The rows at ``positions`` ``[k]`` of these; their gradient comes to these."""
+        """The rows at ``positions`` ``[k]``, distinct, of these; their gradient comes to these."""
         return Rows(
             None if self.index is None else self.index[positions],
-            self.parameters[positions],
+            _Take.apply(self.parameters, positions, self),
             {name: buffer[positions] for name, buffer in self.buffers.items()},
         )
 
@@ -68,16 +70,22 @@ class Rows:
 
     def gradient(self) -> Gradient | None:
         """What backward passes found; None: nothing."""
-        whole = self.parameters.grad  # of rows taken from these
+        whole = self._taken
         found = [leaf.grad for leaf in self._leaves]
         if all(part is None for part in found):
             return None if whole is None else [whole]
         parts = self._parts(found)
-        return parts if whole is None else [whole.add_(torch.cat(parts, 1))]
+        return parts if whole is None else [whole + torch.cat(parts, 1)]
 
     def gradient_of(self, loss: Tensor) -> Gradient:
         """The gradient of a loss that was computed with :meth:`values`."""
         return self._parts(torch.autograd.grad(loss, self._leaves, allow_unused=True))
+
+    def _add(self, positions: Tensor, gradient: Tensor) -> None:
+        if self._taken is None:
+            self._taken = torch.zeros(self.parameters.shape, dtype=gradient.dtype,
+                                      device=gradient.device)  # fmt: skip
+        self._taken.index_add_(0, positions, gradient)
 
     def _parts(self, found: Sequence[Tensor | None]) -> list[Tensor]:
         count = len(self.parameters)
@@ -85,3 +93,25 @@ class Rows:
             (torch.zeros_like(leaf) if part is None else part).reshape(count, leaf.numel() // count)
             for leaf, part in zip(self._leaves, found, strict=True)
         ]
+
+
+class _Take(torch.autograd.Function):
+    """Some rows, whose gradient is added where it belongs.
+
+    Autograd would make a gradient of all rows of it, zero but for these, at each tick of a window.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, positions: Tensor, rows: Rows) -> Tensor:
+        ctx.positions, ctx.rows = positions, rows
+        ctx.leaf = parameters.is_leaf
+        return parameters.index_select(0, positions)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
+        if ctx.leaf:
+            ctx.rows._add(ctx.positions, gradient)
+            return None, None, None
+        whole = gradient.new_zeros(ctx.rows.parameters.shape)  # of rows that are taken themselves
+        return whole.index_add_(0, ctx.positions, gradient), None, None

@@ -6,9 +6,10 @@ met. Here each thread takes pieces of its own, and within a piece operations kee
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import TypeVar
 
@@ -17,21 +18,25 @@ import torch
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-FEW = 4  # pieces for each thread; of fewer, to hand them out costs more than it saves
+FEW = 2  # pieces for each thread; of fewer, to hand them out costs more than it saves
 
 
-def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
-    """What comes of each piece, which may be done at any time and in any thread."""
+def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], small: bool) -> list[Result]:
+    """What comes of each piece, which may be done at any time and in any thread.
+
+    Args:
+        small: whether no operation is worth a second thread, where pieces are too few to hand out.
+    """
     threads = torch.get_num_threads()
-    if threads == 1 or len(pieces) < FEW * threads:
+    handed_out = threads > 1 and len(pieces) >= FEW * threads
+    with _one_thread() if threads > 1 and (handed_out or small) else nullcontext():
+        if handed_out:
+            return list(_pool(threads).map(work, pieces))
         return [work(piece) for piece in pieces]
-    with one_thread():
-        return list(_pool(threads).map(work, pieces))
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Within, operations of this thread keep to one thread."""
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -44,3 +49,7 @@ def one_thread() -> Iterator[None]:
 def _pool(threads: int) -> ThreadPoolExecutor:
     # a thread keeps the number that torch has when it begins: one
     return ThreadPoolExecutor(threads, "dnicomm", initializer=torch.get_num_threads)
+
+
+if hasattr(os, "register_at_fork"):  # threads do not come along
+    os.register_at_fork(after_in_child=_pool.cache_clear)

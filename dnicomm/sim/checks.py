@@ -70,7 +70,7 @@ def _alike(before: State, after: Any) -> bool:
     # as a rule it is a tensor or nothing, and to take it apart is ten times the work
     if isinstance(before, Tensor):
         return _is(after, before.shape, before.dtype)
-    if before == () and after == ():
+    if type(before) is tuple and type(after) is tuple and not before and not after:
         return True
     old, structure = pytree.tree_flatten(before)
     new, its_structure = pytree.tree_flatten(after)

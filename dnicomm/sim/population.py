@@ -120,7 +120,7 @@ class AgentPopulation:
         return 0 if self.shared else member
 
     def gather(self, members: Tensor | None, requires_grad: bool) -> Rows:
-        """Parameters of ``members`` ``[n]`` (None: all) as one leaf ``[n, P]``."""
+        """Parameters of ``members`` ``[n]`` (None: all) gathered once, ``[n, P]``."""
         if not self.shared:
             return self.agents.rows(members, requires_grad)
         count = len(self.names) if members is None else len(members)

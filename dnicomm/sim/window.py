@@ -48,7 +48,7 @@ class OpenWindow:
 
     start: int  # world time
     members: NDArray[np.int64]  # [w]
-    rows: Rows  # [w, P] leaf
+    rows: Rows  # [w, P]
     record: Window  # what is backpropagated; shared by all populations where feedback is exact
     state: State  # [w, B, …] in the graph
     at: Tensor | None = None  # [w] the members, on the device; None: all

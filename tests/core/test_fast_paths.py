@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from dnicomm.core import (
     LocalUtility,
     Population,
     Target,
+    in_place,
 )
 from dnicomm.core.closed_form import closed_form
 from dnicomm.core.in_place import RowsInPlace
@@ -182,6 +184,75 @@ def test_steps_in_place_equal_gathered_steps(rows, size, clip, scale, decay, bad
     close = tight if double else {"rtol": 1e-4, "atol": 1e-5}
     for name, value in fast.tensors().items():
         torch.testing.assert_close(value, slow.tensors()[name], msg=name, **close)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_blocks_of_rows_are_stepped_alike(threads, narrow, clip, monkeypatch):
+    """Some blocks, many, and one; in turn, and by threads."""
+    monkeypatch.setattr(in_place, "BLOCK", 64)
+    monkeypatch.setattr(in_place, "NARROW", 100 if narrow else 1)
+    torch.manual_seed(0)
+    fast = Population([nn.Linear(5, 2).double() for _ in range(61)], Adam(0.1, clip=clip))
+    slow = gathered(fast)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for count in (3, 12, 61, 40):
+            index = None if count == 61 else torch.randperm(61)[:count].sort().values
+            gradient = torch.randn(count, 12, dtype=torch.double)
+            gradient[count // 2, 3] = float("nan")
+            live = torch.rand(count) < 0.8
+            for population in (fast, slow):
+                found = gradient.clone().split([5, 4, 3], 1)
+                population.step(population.rows(index), found, live, scale=3.0)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for name, value in fast.tensors().items():
+        torch.testing.assert_close(value, slow.tensors()[name], msg=name, **tight)
+
+
+class Shift(nn.Module):
+    """One parameter, whose gradient autograd gives as one number, repeated."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return x + self.shift.sum()
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_gradient_that_is_one_number_repeated(members):
+    fast = Population([Shift() for _ in range(members)], Adam(0.1))
+    slow = gathered(fast)
+    for population in (fast, slow):
+        rows = population.rows()
+        loss = population.call(rows, "forward", torch.ones(members, 2)).square().sum()
+        population.step(rows, rows.gradient_of(loss))
+    assert not torch.equal(fast.parameters, torch.zeros(members, 3))
+    torch.testing.assert_close(fast.parameters, slow.parameters, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast.slots["mean"], slow.slots["mean"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_step_rows_of_their_own(again):
+    torch.manual_seed(0)
+    interface = Interface(GradientUtility(3))
+    interface.send(torch.randn(4, 3)).settle(target=torch.randn(4, 3))
+    twin = again(interface)
+    h, target = torch.randn(4, 3), torch.randn(4, 3)
+    for one in (interface, twin):
+        one.send(h).settle(target=target)
+    for name, value in interface.utilities.tensors().items():
+        assert torch.equal(value, twin.utilities.tensors()[name]), name
+    before = interface.utilities.parameters.clone()
+    twin.send(h).settle(target=target)
+    assert torch.equal(interface.utilities.parameters, before)
+    assert not torch.equal(twin.utilities.parameters, before)
 
 
 def test_a_moment_that_somebody_spoilt_is_seen():

@@ -66,6 +66,19 @@ def test_what_taken_rows_find_comes_to_those_they_are_taken_from(taken, whole):
     torch.testing.assert_close(torch.cat(rows.gradient(), 1), wanted, **tight)
 
 
+def test_rows_taken_twice_and_from_taken_ones():
+    modules, population = built(4)
+    rows = population.rows()
+    x = torch.randn(3, 5, 3, dtype=torch.double)
+    some = rows.take(torch.tensor([3, 0, 2]))
+    few = some.take(torch.tensor([2, 0]))  # members 2 and 3
+    outputs = [population.call(rows.take(torch.tensor([1, 2])), "forward", x[:2])]
+    outputs += [population.call(some, "forward", x), population.call(few, "forward", x[1:])]
+    sum(output.square().sum() for output in outputs).backward()
+    uses = [(1, x[0]), (2, x[1]), (3, x[0]), (0, x[1]), (2, x[2]), (2, x[1]), (3, x[2])]
+    torch.testing.assert_close(torch.cat(rows.gradient(), 1), expected(modules, uses), **tight)
+
+
 def test_the_gradient_of_a_loss_leaves_nothing_behind():
     modules, population = built(2)
     rows = population.rows()

@@ -9,6 +9,7 @@ import torch
 from dnicomm.core import Adam
 from dnicomm.errors import UserError
 from dnicomm.sim import Channel, Clock, PeriodicClock, Ring, Simulation
+from dnicomm.sim.checks import _alike
 
 WORLDS = 5
 
@@ -93,6 +94,12 @@ def test_a_later_tick(town, walker):
     wrong = type("Wrong", (walker,), {"tick": tick_at(change, late=True)})
     with pytest.raises(UserError, match=r"state at world time 4 is .*, as initial_state made it"):
         run(town, wrong)
+
+
+@pytest.mark.parametrize("after", [np.zeros(3), torch.zeros(5, 4), None, [], ((),)])
+def test_the_state_of_who_has_none(after):
+    assert _alike((), ())
+    assert not _alike((), after)
 
 
 LOSSES = {

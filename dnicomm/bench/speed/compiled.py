@@ -9,6 +9,7 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._inductor import config as inductor
 
 from dnicomm.bench.compiling import Counted, compile_layer
 from dnicomm.bench.networks import fcn
@@ -42,12 +43,17 @@ def measure_compiled(
 
     Every step computes forward, backward, and, of layers, the update.
     """
-    rows = [
+    with inductor.patch(force_disable_caches=True):  # or the first call would find what it makes
+        return _layers(layers, rounds) + _agents(crowd, numbers, rounds)
+
+
+def _layers(layers: Layers, rounds: int) -> list[CompiledRow]:
+    found = [
         _row("backpropagation", lambda compiler: _backprop(layers, compiler), rounds),
         _row("decoupled, linear, labels", lambda compiler: _decoupled(layers, compiler), rounds),
     ]
     torch.compiler.reset()  # or numbers of agents would count as numbers of examples
-    return rows + _agents(crowd, numbers, rounds)
+    return found
 
 
 def _row(name: str, make: Callable[[Counted | None], Step], rounds: int) -> CompiledRow:

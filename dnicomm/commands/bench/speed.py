@@ -28,7 +28,7 @@ step: a decoupled step beside backpropagation; agents: many agents beside a loop
 compile: what torch.compile is worth (for which torch needs a C++ compiler); curves: how the cost
 grows; environments: worlds in a batch beside PettingZoo copies in a loop.
 Steps and agents stand beside their floor, the time of the arithmetic and of the bytes that have to
-be moved. budget=smoke takes seconds, budget=cpu half an hour, most of it for the copies.
+be moved. budget=smoke takes half a minute, budget=cpu half an hour, a third of it for the copies.
 One thread is timed by the processor's clock; more by the wall's: leave the machine alone then.
 """
 
