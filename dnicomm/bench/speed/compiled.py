@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 
@@ -16,7 +15,7 @@ from dnicomm.bench.networks import fcn
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.measuring import Spread, in_turns, ratio
 from dnicomm.bench.speed.step import Layers
-from dnicomm.core import Adam, DecoupledSequential, GradientUtility, Interface, LayerAdam
+from dnicomm.core import GradientUtility, LayerAdam
 from dnicomm.core.rows import Layout
 from dnicomm.core.template import Template
 from dnicomm.sim import Inbox
@@ -86,30 +85,17 @@ def _net(layers: Layers) -> list[nn.Module]:
 
 
 def _backprop(layers: Layers, compiler: Counted | None) -> Step:
-    net, (x, y, _) = nn.Sequential(*_net(layers)), layers.data()
+    net = nn.Sequential(*_net(layers))
     if compiler is not None:
         compile_layer(net, backend=compiler)  # as what learns together is in the experiments
-    adam = LayerAdam(net.parameters())
-
-    def step() -> None:
-        adam.zero_grad()
-        F.cross_entropy(net(x), y).backward()
-        adam.step()
-
-    return step
+    return layers.backprop(LayerAdam, net)
 
 
 def _decoupled(layers: Layers, compiler: Counted | None) -> Step:
-    models = [GradientUtility(layers.width, layers.outputs) for _ in range(layers.hidden)]
-    interfaces = [Interface(model, Adam()) for model in models]
-    net, (x, y, context) = DecoupledSequential(_net(layers), interfaces), layers.data()
-    for layer in net.layers if compiler is not None else ():
+    net = _net(layers)
+    for layer in net if compiler is not None else ():
         compile_layer(layer, backend=compiler)
-
-    def loss(output: Tensor) -> Tensor:
-        return F.cross_entropy(output, y, reduction="none")
-
-    return lambda: net.update(x, loss, context)
+    return layers.decoupled(lambda: GradientUtility(layers.width, layers.outputs), True, net)
 
 
 def _agents(crowd: Crowd, numbers: Sequence[int], rounds: int) -> list[CompiledRow]:

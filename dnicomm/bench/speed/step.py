@@ -78,9 +78,13 @@ class Layers:
         y = torch.randint(0, self.outputs, (self.batch,), generator=random)
         return x, y, F.one_hot(y, self.outputs).float()
 
-    def backprop(self, optimizer: Callable[[Any], torch.optim.Optimizer]) -> Step:
-        """A step of backpropagation."""
-        net, (x, y, _) = nn.Sequential(*self.net()), self.data()
+    def backprop(
+        self,
+        optimizer: Callable[[Any], torch.optim.Optimizer],
+        net: nn.Module | None = None,
+    ) -> Step:
+        """A step of backpropagation; ``net``: None: its own."""
+        net, (x, y, _) = nn.Sequential(*self.net()) if net is None else net, self.data()
         adam = optimizer(net.parameters())
 
         def step() -> None:
@@ -90,10 +94,16 @@ class Layers:
 
         return step
 
-    def decoupled(self, model: Callable[[], UtilityModel], labels: bool) -> Step:
-        """A step of the decoupled net."""
+    def decoupled(
+        self,
+        model: Callable[[], UtilityModel],
+        labels: bool,
+        layers: Sequence[nn.Module] | None = None,
+    ) -> Step:
+        """A step of the decoupled net; ``layers``: None: its own."""
         interfaces = [Interface(model(), Adam()) for _ in range(self.hidden)]
-        net, (x, y, context) = DecoupledSequential(self.net(), interfaces), self.data()
+        net = DecoupledSequential(self.net() if layers is None else layers, interfaces)
+        x, y, context = self.data()
 
         def loss(output: torch.Tensor) -> torch.Tensor:
             return F.cross_entropy(output, y, reduction="none")
