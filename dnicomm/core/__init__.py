@@ -10,7 +10,7 @@ from dnicomm.core.outcomes import LocalOutcomeUtility, OutcomeUtility
 from dnicomm.core.population import Population
 from dnicomm.core.recurrent import DecoupledRNN, FutureGradients, LSTMCore, RecurrentWindow
 from dnicomm.core.returns import LambdaReturns
-from dnicomm.core.rows import Gradient, Rows
+from dnicomm.core.rows import Rows
 from dnicomm.core.utility import (
     CriticUtility,
     Estimate,
@@ -29,7 +29,6 @@ __all__ = [
     "DecoupledSequential",
     "Estimate",
     "FutureGradients",
-    "Gradient",
     "GradientUtility",
     "Interface",
     "LSTMCore",

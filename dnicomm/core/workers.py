@@ -6,11 +6,11 @@ met. Here each thread takes pieces of its own, and within a piece operations kee
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from multiprocessing.util import register_after_fork
 from typing import TypeVar
 
 import torch
@@ -51,5 +51,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "dnicomm", initializer=torch.get_num_threads)
 
 
-if hasattr(os, "register_at_fork"):  # threads do not come along
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+# threads do not come along into a process that is forked off
+register_after_fork(_pool, lambda pool: pool.cache_clear())

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dnicomm.core import Gradient, Interface, Population, RowOptimizer, Rows, UtilityModel
+from dnicomm.core import Interface, Population, RowOptimizer, Rows, UtilityModel
 from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
+from dnicomm.core.rows import Gradient
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.agent import Agent, AgentSpec
 from dnicomm.sim.encoding import MessageEncoder
