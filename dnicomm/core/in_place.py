@@ -129,11 +129,13 @@ class RowsInPlace:
             Which rows were stepped.
         """
         lr = rate(optimizer.lr, optimizer.decay, progress)
-        rows, everybody = list(rows), due is None or all(due)
+        rows = list(rows)
+        if due is not None and all(due):
+            due = None
 
         def work(start: int) -> list[bool]:
             last = start + self._size
-            own = None if everybody or due is None else due[start:last]
+            own = None if due is None else due[start:last]
             return self._step_block(optimizer, rows[start:last], gradient, start, own, scale, lr)
 
         narrow = self.parameters.shape[1] < NARROW

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dnicomm.core.rows import Layout
+
 Maps = list[tuple[Tensor, Tensor]]  # weight [(E,) outputs, inputs] and bias [(E,) outputs] by layer
 
 
@@ -23,16 +25,12 @@ class Perceptron:
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         maps = [layer for layer in layers if isinstance(layer, nn.Linear)]
-        self.shapes = [tuple(layer.weight.shape) for layer in maps]  # outputs, inputs
-        self.sizes = [n for outputs, inputs in self.shapes for n in (outputs * inputs, outputs)]
+        self.layout = Layout([p.shape for layer in maps for p in (layer.weight, layer.bias)])
 
     def maps(self, parameters: Tensor) -> Maps:
         """Views of parameters ``[E, P]`` or ``[P]`` as layers."""
-        parts = parameters.split_with_sizes(self.sizes, -1)
-        return [
-            (parts[2 * i].view(*parameters.shape[:-1], *shape), parts[2 * i + 1])
-            for i, shape in enumerate(self.shapes)
-        ]
+        views = self.layout.views(parameters)
+        return list(zip(views[::2], views[1::2], strict=True))
 
     def forward(self, maps: Maps, x: Tensor) -> list[Tensor]:
         """What each layer is given, ``[(E,) B, inputs]``, and at last the output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,20 +22,15 @@ class Layout:
         shapes: of the parameters, in order.
     """
 
-    def __init__(self, shapes: Sequence[torch.Size]) -> None:
+    def __init__(self, shapes: Sequence[Sequence[int]]) -> None:
         self.shapes = list(shapes)
-        self.sizes = [shape.numel() for shape in shapes]
+        self.sizes = [math.prod(shape) for shape in shapes]
 
     def views(self, parameters: Tensor) -> list[Tensor]:
-        """Parameters ``[n, P]`` as ``[n, *shape]`` each."""
+        """Parameters ``[n, P]`` as ``[n, *shape]`` each; of one row ``[P]`` as ``[*shape]``."""
         # one split, whose backward is one concatenation
-        parts = parameters.split_with_sizes(self.sizes, 1)
-        return [p.view(len(parameters), *s) for p, s in zip(parts, self.shapes, strict=True)]
-
-    def alone(self, parameters: Tensor) -> list[Tensor]:
-        """Parameters ``[1, P]`` as ``[*shape]`` each."""
-        parts = parameters[0].split_with_sizes(self.sizes)
-        return [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
+        parts, lead = parameters.split_with_sizes(self.sizes, -1), parameters.shape[:-1]
+        return [p.view(*lead, *s) for p, s in zip(parts, self.shapes, strict=True)]
 
 
 @dataclass
@@ -61,11 +57,12 @@ class Rows:
 
     def values(self, layout: Layout) -> list[Tensor]:
         """Parameters to compute with, ``[n, *shape]`` each; of one row alone ``[*shape]``."""
-        views = layout.alone if len(self.parameters) == 1 else layout.views
+        alone = len(self.parameters) == 1
         if not (self.parameters.requires_grad and self.parameters.is_leaf):
-            return views(self.parameters)
+            return layout.views(self.parameters[0] if alone else self.parameters)
         if not self._leaves:  # each its own, so that nothing has to put their gradients together
-            self._leaves = [v.requires_grad_() for v in views(self.parameters.detach())]
+            own = self.parameters.detach()
+            self._leaves = [v.requires_grad_() for v in layout.views(own[0] if alone else own)]
         return self._leaves
 
     def gradient(self) -> Gradient | None:
