@@ -28,6 +28,10 @@ COMMANDS = {
     "check": ("dnicomm.commands.check", "say what an agent, environment or the like gets wrong"),
 }
 
+# How often an idle thread of torch's looks for work before it sleeps. As it comes, GNU's library
+# keeps its core busy for milliseconds, while those of dnicomm.core.workers have work.
+SPINS = "20000"
+
 HELP = """\
 usage: dnicomm COMMAND [ARGUMENTS]
 
@@ -52,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     exceptions are mistakes of a program and keep their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "OMP_WAIT_POLICY" not in os.environ:  # read when torch is imported
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         return _dispatch(arguments)
     except UserError as error:

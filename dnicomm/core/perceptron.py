@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dnicomm.core.products import product
 from dnicomm.core.rows import Layout
 
 Maps = list[tuple[Tensor, Tensor]]  # weight [(E,) outputs, inputs] and bias [(E,) outputs] by layer
@@ -41,7 +42,7 @@ class Perceptron:
             if x.dim() == 2:
                 x = torch.addmm(bias, x, weight.t())
             else:
-                x = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+                x = product(x, weight.transpose(1, 2)).add_(bias[:, None])
             passed.append(x)
         return passed
 
@@ -59,7 +60,7 @@ class Perceptron:
         """Gradient ``[E, p]`` of each parameter, from that of each layer's output."""
         parts = []
         for given, delta in zip(passed[:-1], deltas, strict=True):
-            parts += [torch.bmm(delta.transpose(1, 2), given).flatten(1), delta.sum(1)]
+            parts += [product(delta.transpose(1, 2), given).flatten(1), delta.sum(1)]
         return parts
 
     def put_gradient(

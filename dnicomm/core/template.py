@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dnicomm.core.products import product
+
 
 class Template:
     """A module whose parameters and buffers are lent to it for one call.
@@ -79,14 +81,14 @@ class _StackedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+        return product(x, weight.transpose(1, 2)).add_(bias[:, None])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        inner = torch.bmm(outer, weight) if ctx.needs_input_grad[0] else None
-        return inner, torch.bmm(outer.transpose(1, 2), x), outer.sum(1)
+        inner = product(outer, weight) if ctx.needs_input_grad[0] else None
+        return inner, product(outer.transpose(1, 2), x), outer.sum(1)
 
 
 def _stacked_linear(linear: nn.Linear, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ met. Here each thread takes pieces of its own, and within a piece operations kee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from multiprocessing.util import register_after_fork
@@ -28,11 +28,26 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], small: bool
         small: whether no operation is worth a second thread, where pieces are too few to hand out.
     """
     threads = torch.get_num_threads()
-    handed_out = threads > 1 and len(pieces) >= FEW * threads
-    with _one_thread() if threads > 1 and (handed_out or small) else nullcontext():
-        if handed_out:
-            return list(_pool(threads).map(work, pieces))
-        return [work(piece) for piece in pieces]
+    shared = threads > 1 and len(pieces) >= FEW * threads
+    if not shared:
+        with _one_thread() if threads > 1 and small else nullcontext():
+            return [work(piece) for piece in pieces]
+    results: dict[int, Result] = {}
+    numbers = iter(range(len(pieces)))  # the next piece is whoever's asks first
+
+    def take() -> None:
+        for number in numbers:
+            results[number] = work(pieces[number])
+
+    with _one_thread():
+        others = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
+        try:
+            take()
+        finally:
+            wait(others)
+    for other in others:
+        other.result()  # raises what was raised there
+    return [results[number] for number in range(len(pieces))]
 
 
 @contextmanager

@@ -27,8 +27,19 @@ def test_results_are_those_of_a_loop(threads, count, small):
     assert [result for result, _, _ in found] == [2 * piece for piece in range(count)]
     handed_out = threads > 1 and count >= FEW * threads
     assert {number for _, number, _ in found} <= {1 if handed_out or small else threads}
-    assert all(name.startswith("dnicomm") == handed_out for _, _, name in found)
+    own = threading.current_thread().name
+    assert all(name == own or (handed_out and name.startswith("dnicomm")) for _, _, name in found)
     assert torch.get_num_threads() == threads
+
+
+def test_all_threads_take_part(threads):
+    together = threading.Barrier(threads)  # nobody goes on before each thread has a piece
+
+    def work(piece):
+        together.wait(timeout=60)
+        return threading.get_ident()
+
+    assert len(set(spread(work, range(FEW * threads), True))) == threads
 
 
 def test_an_error_comes_through(threads):
