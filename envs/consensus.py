@@ -122,12 +122,12 @@ class ConsensusWorld(PicturedWorld):
             raise UserError(
                 f"topology: edge {a} -> {b}: consensus has no such link; use topology=natural"
             )
-        return self.up[torch.from_numpy(found).to(self.device)]
+        return self.up.index_select(0, torch.from_numpy(found).to(self.device))
 
     # -- what agents see, say and should say --------------------------------------------------
 
     def observe(self, agents: Sequence[int]) -> Tensor:
-        return self.numbers[self._rows(agents), :, None]
+        return self.numbers.index_select(0, self._rows(agents)).unsqueeze(-1)
 
     def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
         rows, estimates = self._rows(agents), actions[..., 0]

@@ -42,7 +42,7 @@ class Perceptron:
             if x.dim() == 2:
                 x = torch.addmm(bias, x, weight.t())
             else:
-                x = product(x, weight.transpose(1, 2)).add_(bias[:, None])
+                x = product(x, weight.transpose(1, 2), bias)
             passed.append(x)
         return passed
 

@@ -11,35 +11,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnicomm.core.workers import spread
+from dnicomm.core.workers import PIECES, spread
 
 LARGE = 2**20  # multiply-accumulates of one product, from which both libraries pack
-FEW = 2**22  # of all products for each thread: of fewer, what numpy needs around them costs more
-PIECE = 2**23  # of the products that a thread takes at once
+FEW = 2**21  # of all products: of fewer, what numpy needs around them costs more
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """``[n, i, k] @ [n, k, j]``, outside of autograd."""
-    n, i, k = a.shape
-    j = b.shape[2]
-    each = i * k * j
-    if (
-        each >= LARGE
-        or n * each < FEW * torch.get_num_threads()
-        or min(i, k, j) == 1  # there numpy calls no library
-        or not (_by_library(a) and _by_library(b))
-    ):
-        return torch.bmm(a, b)
-    out = a.new_empty(n, i, j)
+def product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
+    """``[n, i, k] @ [n, k, j]``, and ``plus`` ``[n, j]`` on each row of it, outside of autograd."""
+    if torch.compiler.is_compiling() or not _by_numpy(a, b):
+        return torch.bmm(a, b) if plus is None else torch.baddbmm(plus[:, None], a, b)
+    n, threads = len(a), torch.get_num_threads()
+    out = a.new_empty(n, a.shape[1], b.shape[2])
     left, right, found = a.numpy(), b.numpy(), out.numpy()
-    size = PIECE // each
+    size = max(-(-n // (PIECES * threads)), 1)
 
     def multiply(start: int) -> None:
         piece = slice(start, start + size)
         np.matmul(left[piece], right[piece], out=found[piece])
 
     spread(multiply, range(0, n, size), small=False)
-    return out
+    return out if plus is None else out.add_(plus[:, None])
+
+
+def _by_numpy(a: Tensor, b: Tensor) -> bool:
+    """Whether numpy is quicker at ``a @ b``."""
+    n, i, k = a.shape
+    j = b.shape[2]
+    each = i * k * j
+    return (
+        each < LARGE
+        and n * each >= FEW * torch.get_num_threads() ** 2  # torch's threads meet sooner
+        and min(i, k, j) > 1  # else numpy calls no library
+        and _by_library(a)
+        and _by_library(b)
+    )
 
 
 def _by_library(matrices: Tensor) -> bool:

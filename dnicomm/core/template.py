@@ -81,7 +81,7 @@ class _StackedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x, weight.transpose(1, 2)).add_(bias[:, None])
+        return product(x, weight.transpose(1, 2), bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -18,7 +18,7 @@ import torch
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-FEW = 2  # pieces for each thread; of fewer, to hand them out costs more than it saves
+PIECES = 2  # for each thread; of fewer, to hand them out costs more than it saves
 
 
 def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], small: bool) -> list[Result]:
@@ -28,7 +28,7 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], small: bool
         small: whether no operation is worth a second thread, where pieces are too few to hand out.
     """
     threads = torch.get_num_threads()
-    shared = threads > 1 and len(pieces) >= FEW * threads
+    shared = threads > 1 and len(pieces) >= PIECES * threads
     if not shared:
         with _one_thread() if threads > 1 and small else nullcontext():
             return [work(piece) for piece in pieces]

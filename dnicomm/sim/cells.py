@@ -47,7 +47,9 @@ class Cells:
 
     def fill(self, table: Tensor, number: float) -> None:
         """A table ``[slots, B]`` or ``[slots, B, X]`` gets one number."""
-        if self._some and table.numel():
+        if self._some and table.dim() == 2:
+            table.numpy().reshape(-1)[self._spots] = number
+        elif self._some and table.numel():
             cell = table.new_full((1, 1, *table.shape[2:]), number)
             _cells(table)[self._spots] = _cells(cell)[0]
         elif not table.is_cuda:

@@ -290,7 +290,14 @@ class Engine:
 
     def keep_state(self, lane: Lane) -> None:
         """Write a window's last states back, cut from its graph."""
-        lane.state = mapped(Tensor.detach, self.last_state(lane))
+        window = lane.window
+        if window is None:
+            return
+        at, last = window.at, mapped(Tensor.detach, window.state)
+        if at is None:  # a copy, for others may hold what a tick returned
+            lane.state = mapped(Tensor.clone, last)
+        else:
+            mapped(lambda kept, new: kept.index_copy_(0, at, new), lane.state, last)
 
     def _end(self) -> None:
         """The episode is over: mail is dropped, and what is left is settled."""

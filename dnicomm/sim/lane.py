@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
+from dnicomm.core.tree import mapped
 from dnicomm.sim.agent import State
 from dnicomm.sim.mail import Mailbox
 from dnicomm.sim.population import AgentPopulation
@@ -54,12 +56,14 @@ def lane_of(
         0 if interface is None else interface.context_size,
         world.device,
         world.message_lifetime,
+        charges=interface is not None and interface.needs_cost,
     )
     start = population.agents.template.initial_state(world.num_worlds)  # type: ignore[operator]
     state = pytree.tree_map(
         lambda leaf: leaf.to(world.device).expand(members, *leaf.shape).contiguous(), start
     )
-    return Lane(population, mailbox, state, state, due, _window_ends(engine, population))
+    own = mapped(torch.clone, state)  # changed in place
+    return Lane(population, mailbox, state, own, due, _window_ends(engine, population))
 
 
 def _window_ends(engine: Engine, population: AgentPopulation) -> NDArray[np.bool_]:

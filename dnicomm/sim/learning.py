@@ -137,15 +137,14 @@ def _settle(lane: Lane, settlement: Settlement) -> None:
     """Fit the utility models of messages whose life is over, and keep count of them."""
     population = lane.population
     rows = torch.from_numpy(settlement.slots).to(settlement.mask.device)
-    was_read = settlement.mask & (settlement.reads > 0)
     interface, synthetic = population.interface, None
     if interface is not None:
-        mask = settlement.mask if interface.fits_unread else was_read
+        mask = settlement.mask if interface.fits_unread else settlement.was_read
         target = Target(settlement.gradient, settlement.cost)
         synthetic = interface.fit(settlement.value, settlement.context, target, rows, mask).gradient
     population.channel_meter.settle(rows, settlement, synthetic)
     if interface is None or interface.fits_unread:
         return  # nobody asks for the share
-    share = was_read.sum(1) / settlement.mask.sum(1).clamp(min=1)  # [e]
+    share = settlement.was_read.sum(1) / settlement.mask.sum(1).clamp(min=1)  # [e]
     step = SHARE_MOMENTUM * settlement.mask.any(1)
     population.share_read[rows] += step * (share - population.share_read[rows])

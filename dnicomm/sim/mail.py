@@ -36,6 +36,7 @@ class Mailbox:
     Args:
         size: N; inputs: K; num_worlds: B; message_size: D; context_size: C.
         lifetime: age up to which a message is seen, world time; None: until it is replaced.
+        charges: whether messages learn what they cost their readers.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class Mailbox:
         context_size: int,
         device: torch.device,
         lifetime: int | None = None,
+        charges: bool = True,
     ) -> None:
-        self.inputs, self.lifetime = inputs, lifetime
+        self.inputs, self.lifetime, self.charges = inputs, lifetime, charges
         slots = size * inputs
         self.shape = (slots, num_worlds)
         self.value = torch.zeros(slots, num_worlds, message_size, device=device)
@@ -123,7 +125,7 @@ class Mailbox:
         cells.put(self.value, parcel.value.detach())
         cells.put(self.context, parcel.context)
         cells.fill(self.sent_at, parcel.sent_at)
-        for found in (self.gradient, self.cost, self.reads) if fresh else ():
+        for found in self._findings() if fresh else ():
             cells.fill(found, 0.0)
 
     # -- windows ------------------------------------------------------------------------------
@@ -214,7 +216,8 @@ class Mailbox:
         assert window is not None, "no window is open"
         self._shut()
         before = self.reads.index_select(0, window.at)
-        for found in window.found(costs, self.inputs, first_only, before):
+        paid = costs if self.charges else None
+        for found in window.found(paid, self.inputs, first_only, before):
             first = found.version.start == 0
             slots = (
                 window.at if found.version.positions is None else window.at[found.version.positions]
@@ -222,7 +225,8 @@ class Mailbox:
             if first and found.current is None:  # nothing arrived meanwhile
                 if found.gradient is not None:
                     self.gradient.index_add_(0, slots, found.gradient)
-                self.cost.index_add_(0, slots, found.cost)
+                if self.charges:
+                    self.cost.index_add_(0, slots, found.cost)
                 self.reads.index_add_(0, slots, found.reads)
             else:
                 self._keep_or_retire(window, found, slots, first)
@@ -270,6 +274,10 @@ class Mailbox:
         self._shut()
         self._retired = []
 
+    def _findings(self) -> list[Tensor]:
+        """What was found of the mail that lies in the slots."""
+        return [self.gradient, self.reads, *([self.cost] if self.charges else [])]
+
     # -- the end of a life --------------------------------------------------------------------
 
     def take_settlements(self) -> list[Settlement]:
@@ -301,7 +309,7 @@ class Mailbox:
         self._newest[:] = -1
         self.born_at = None
         self.sent_at.fill_(-1)
-        for tensor in (self.value, self.gradient, self.cost, self.reads):
+        for tensor in (self.value, *self._findings()):
             tensor.zero_()
 
     def _settlement(self, slots: Index, at: Tensor, mask: Tensor) -> Settlement:

@@ -102,12 +102,13 @@ class MailWindow:
         return self.values if positions is None else self.values[positions]
 
     def found(
-        self, costs: Sequence[Tensor], inputs: int, first_only: bool, before: Tensor
+        self, costs: Sequence[Tensor] | None, inputs: int, first_only: bool, before: Tensor
     ) -> Iterator[Found]:
         """What came out for each version, once the window was backpropagated.
 
         Args:
-            costs: for each read in order, the reader's loss there, ``[n, B]``.
+            costs: for each read in order, the reader's loss there, ``[n, B]``; None: nothing is
+                charged.
             inputs: K, slots of each member.
             first_only: whether a message is charged for its first read alone.
             before: ``[w, B]`` reads of the first version before this window.
@@ -115,12 +116,13 @@ class MailWindow:
         worlds = before.shape[1]
         cost = before.new_zeros(self._size, worlds)
         reads = before.new_zeros(self._size, worlds)
-        for read, paid in zip(self.reads, costs, strict=True):
-            paid = paid.detach().repeat_interleave(inputs, 0)
-            pays = read.mask
-            if first_only:
-                pays = pays & (self._so_far(reads, before, read) == 0)
-            _add(cost, read, torch.where(pays, paid, 0.0))
+        for number, read in enumerate(self.reads):
+            if costs is not None:
+                paid = costs[number].detach().repeat_interleave(inputs, 0)
+                pays = read.mask
+                if first_only:
+                    pays = pays & (self._so_far(reads, before, read) == 0)
+                _add(cost, read, torch.where(pays, paid, 0.0))
             _add(reads, read, read.mask.to(reads.dtype))
         for version in self.versions:
             size = len(version.leaf)

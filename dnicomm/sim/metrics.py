@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from dnicomm.core.masking import masked
 from dnicomm.sim.parcel import Settlement
 
 
@@ -50,26 +49,26 @@ class ChannelMeter(_Meter):
 
     def count_reads(self, members: Tensor, read: Tensor, age: Tensor) -> None:
         """Count what ``members`` ``[n]`` read, where ``read`` ``[n, B, K]``, and how old it was."""
-        sums = torch.stack([read.sum(1), (age * read).sum(1)], -1)  # [n, K, 2]
+        read = read.to(self._table.dtype)
+        sums = torch.stack([read, age * read], -1).sum(1)  # [n, K, 2]
         by_member = self._table[:, -2:].view(-1, read.shape[-1], 2)
-        by_member.index_add_(0, members, sums.to(self._table.dtype))
+        by_member.index_add_(0, members, sums)
 
     def settle(self, rows: Tensor, s: Settlement, synthetic: Tensor | None) -> None:
         """Count settled messages; ``synthetic`` ``[e, B, D]`` is what the model said of them."""
-        was_read = s.mask & (s.reads > 0)
         if synthetic is None:
-            self.add_first(rows, torch.stack([s.mask, was_read], -1).sum(1))
+            self.add_first(rows, torch.stack([s.mask, s.was_read], -1).sum(1))
             return
         true = torch.linalg.vector_norm(s.gradient, dim=-1)  # [e, B]
         said = torch.linalg.vector_norm(synthetic, dim=-1)
         both = true * said
         # nothing to compare where there was no gradient, or nothing was foreseen
-        good = was_read & (both > 0) & (both < math.inf)
+        good = s.was_read & (both > 0) & (both < math.inf)
         cosine = (s.gradient * synthetic).sum(-1) / both
         error = torch.linalg.vector_norm(synthetic - s.gradient, dim=-1)
-        counts = torch.stack([s.mask, was_read, good], -1).sum(1)  # [e, 3]
-        compared = masked(torch.stack([cosine, error, said, true], -1), good).sum(1)  # [e, 4]
-        self.add_first(rows, torch.cat([counts.to(compared.dtype), compared], -1))
+        counts = torch.stack([s.mask, s.was_read, good]).to(true.dtype)  # [3, e, B]
+        compared = torch.where(good, torch.stack([cosine, error, said, true]), 0.0)  # [4, e, B]
+        self.add_first(rows, torch.cat([counts, compared]).sum(-1).t())
 
     def summary(self, row: int) -> dict[str, float | int | None]:
         """Figures of one channel since the last reset; None where there is nothing to say."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,6 +39,11 @@ class Settlement:
     reads: Tensor  # [e, B] how often it was read
     mask: Tensor  # [e, B] bool, the worlds this is about
     sent_at: Tensor  # [e, B] world time
+
+    @cached_property
+    def was_read(self) -> Tensor:
+        """``[e, B]`` bool, which of them were read at all."""
+        return self.mask & (self.reads > 0)
 
 
 def together(batch: Sequence[Settlement]) -> Settlement:

@@ -42,7 +42,7 @@ def feed_back(engine: Engine, time: int, ticks: Sequence[tuple[Lane, Tick]]) -> 
     for lane, tick in ticks:
         own = [o for route in lane.population.routes if (o := _outgoing(engine, lane, tick, route))]
         if own:
-            _encode(engine, lane, tick, _speaks(own, tick))
+            _encode(engine, lane, tick, own)
         outgoing += own
     for receiver, lane in enumerate(engine.lanes):
         to_it = [o for o in outgoing if o.route.receiver == receiver]
@@ -56,12 +56,12 @@ def feed_back(engine: Engine, time: int, ticks: Sequence[tuple[Lane, Tick]]) -> 
             lane.window.record.add_output(tick.message, tick.given)
 
 
-def _encode(engine: Engine, lane: Lane, tick: Tick, speaks: Tensor | None) -> None:
+def _encode(engine: Engine, lane: Lane, tick: Tick, outgoing: Sequence[Outgoing]) -> None:
     """What the members of a tick say becomes what is sent, ``[n, B, D]``."""
     encoder = lane.population.encoder
     if encoder is None:
         return
-    noise = None
+    speaks, noise = _speaks(outgoing, tick), None
     if encoder.draws and engine.learn:
         key = "message", lane.population.names[0], tick.time
         size = tick.message.shape[-1]
@@ -119,8 +119,13 @@ def _send(engine: Engine, time: int, lane: Lane, outgoing: Sequence[Outgoing]) -
     share = engine.feedback.true_share if engine.learn else 0.0
     sent = torch.cat([_message(o, share > 0) for o in outgoing])  # [e, B, D]
     with torch.no_grad():
-        mask, whole = _mask(engine, outgoing, sent)  # [e, B]
-        value = sent.detach() if whole else masked(sent.detach(), mask)
+        value = sent.detach()
+        mask, whole = _mask(outgoing, value)  # [e, B]
+        if not _known_finite(value):
+            good = torch.isfinite(value).all(-1)  # [e, B]
+            _count_bad(engine, outgoing, good)
+            mask, whole = mask & good, False
+            value = masked(value, mask)
         value = _distort(engine, time, channels, value)
         context = _context(engine, time, lane, slots, outgoing)  # [e, B, C]
         _tell(engine, lane, outgoing, slots, value, context, None if whole else mask)
@@ -128,10 +133,10 @@ def _send(engine: Engine, time: int, lane: Lane, outgoing: Sequence[Outgoing]) -
         value = value + share * torch.where(mask[..., None], sent - sent.detach(), 0.0)
     engine.charge(channels, mask)
     arrivals = time + 1 + engine.delays[channels, time]
-    for arrival in np.unique(arrivals):
+    for arrival in _distinct(arrivals):
         chosen = np.flatnonzero(arrivals == arrival)
         at = slice(None) if len(chosen) == len(slots) else engine.tensor(chosen)
-        parcel = Parcel(slots[chosen], value[at], context[at], mask[at], time, int(arrival), whole)
+        parcel = Parcel(slots[chosen], value[at], context[at], mask[at], time, arrival, whole)
         _post(engine, lane, parcel, channels[chosen])
 
 
@@ -157,24 +162,31 @@ def _post(engine: Engine, lane: Lane, parcel: Parcel, channels: Index) -> None:
         lane.mailbox.send(part, dropped)
 
 
-def _mask(engine: Engine, outgoing: Sequence[Outgoing], sent: Tensor) -> tuple[Tensor, bool]:
-    """Worlds in which a message is sent, and whether the host knows that it is in all.
+def _distinct(times: Index) -> list[int]:
+    """Which times there are among ``times``, in order."""
+    first = times[0]
+    return [int(first)] if (times == first).all() else np.unique(times).tolist()
 
-    It is where the sender is there, the channel open, and no number is NaN or infinite.
-    """
-    if _known_finite(sent):
-        if all(o.mask is None for o in outgoing):
-            return torch.ones(sent.shape[:2], dtype=torch.bool), True
-        finite = torch.ones(sent.shape[:2], dtype=torch.bool)
-    else:
-        finite = torch.isfinite(sent).all(-1)  # [e, B]
-    masks = []
-    for o, good in zip(outgoing, finite.split([len(o.place) for o in outgoing]), strict=True):
-        masks.append(good if o.mask is None else good & o.mask)
-        if engine.learn:
-            bad = ~good if o.mask is None else ~good & o.mask
-            o.sender.population.agent_meter.add("bad_messages", o.tick.at[o.place], bad.sum(1))
-    return torch.cat(masks), False
+
+def _mask(outgoing: Sequence[Outgoing], sent: Tensor) -> tuple[Tensor, bool]:
+    """Worlds ``[e, B]`` in which the sender is there and the channel open; whether that is all."""
+    masks = [o.mask for o in outgoing]
+    if all(mask is None for mask in masks):
+        return sent.new_ones(sent.shape[:2], dtype=torch.bool), True
+    if len(masks) == 1 and masks[0] is not None:
+        return masks[0], False
+    everywhere = sent.new_ones(1, 1, dtype=torch.bool)
+    return torch.cat([everywhere.expand(len(o.place), sent.shape[1]) if mask is None else mask
+                      for o, mask in zip(outgoing, masks, strict=True)]), False  # fmt: skip
+
+
+def _count_bad(engine: Engine, outgoing: Sequence[Outgoing], good: Tensor) -> None:
+    """Count messages with a NaN or infinite number, where ``good`` ``[e, B]`` is false."""
+    if not engine.learn:
+        return
+    for o, fine in zip(outgoing, good.split([len(o.place) for o in outgoing]), strict=True):
+        bad = ~fine if o.mask is None else ~fine & o.mask
+        o.sender.population.agent_meter.add("bad_messages", o.tick.at[o.place], bad.sum(1))
 
 
 def _known_finite(x: Tensor) -> bool:

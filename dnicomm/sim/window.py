@@ -102,4 +102,4 @@ def replace_rows(state: State, at: Tensor | None, new: State, active: Tensor | N
 
 def take_rows(state: State, at: Tensor | None) -> State:
     """Rows ``at`` of a state ``[N, B, …]`` (None: all)."""
-    return state if at is None else mapped(lambda leaf: leaf[at], state)
+    return state if at is None else mapped(lambda leaf: leaf.index_select(0, at), state)

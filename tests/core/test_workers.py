@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from dnicomm.core.workers import FEW, spread
+from dnicomm.core.workers import PIECES, spread
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -25,7 +25,7 @@ def test_results_are_those_of_a_loop(threads, count, small):
 
     found = spread(work, range(count), small)
     assert [result for result, _, _ in found] == [2 * piece for piece in range(count)]
-    handed_out = threads > 1 and count >= FEW * threads
+    handed_out = threads > 1 and count >= PIECES * threads
     assert {number for _, number, _ in found} <= {1 if handed_out or small else threads}
     own = threading.current_thread().name
     assert all(name == own or (handed_out and name.startswith("dnicomm")) for _, _, name in found)
@@ -39,7 +39,7 @@ def test_all_threads_take_part(threads):
         together.wait(timeout=60)
         return threading.get_ident()
 
-    assert len(set(spread(work, range(FEW * threads), True))) == threads
+    assert len(set(spread(work, range(PIECES * threads), True))) == threads
 
 
 def test_an_error_comes_through(threads):
