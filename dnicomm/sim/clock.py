@@ -21,6 +21,7 @@ from dnicomm.errors import UserError
 
 _LONGEST = 2**40  # world time; sums of a chunk of gaps stay far from the end of int64
 _CHUNK = 256  # gaps drawn at once
+_START = np.zeros(1, dtype=np.int64)
 
 
 class Clock(abc.ABC):
@@ -98,19 +99,21 @@ class GapClock(Clock):
         return time + int(self.gaps(rng, 1)[0])
 
     def ticks(self, rng: np.random.Generator, horizon: int) -> NDArray[np.int64]:
-        chunks = [np.zeros(1, dtype=np.int64)]
+        chunks, last = [_START], 0
         count = min(_CHUNK, horizon)  # more than that never fit
-        while chunks[-1][-1] < horizon:
-            gaps = self.gaps(rng, count)
-            if len(gaps) == 0 or np.min(gaps) < 1:
-                found = f"{np.min(gaps)}" if len(gaps) else "nothing"
+        while last < horizon:
+            gaps = np.asarray(self.gaps(rng, count))
+            least = gaps.min() if len(gaps) else None
+            if least is None or least < 1:
+                found = "nothing" if least is None else f"{least}"
                 raise UserError(
                     f"clock: {type(self).__name__}.gaps gave {found}; "
                     f"each of its {count} gaps must be an integer of at least 1"
                 )
-            chunks.append(chunks[-1][-1] + np.cumsum(gaps))
+            chunks.append(last + gaps.cumsum())
+            last = int(chunks[-1][-1])
         times = np.concatenate(chunks)
-        return times[: np.searchsorted(times, horizon)]
+        return times[: times.searchsorted(horizon)]
 
 
 @dataclass(frozen=True)

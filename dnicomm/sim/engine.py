@@ -33,7 +33,7 @@ from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.lane import Lane, lane_of
 from dnicomm.sim.learning import close_windows
 from dnicomm.sim.population import AgentPopulation, Index
-from dnicomm.sim.random import generator, torch_seed
+from dnicomm.sim.random import Generators, generator, torch_seed
 from dnicomm.sim.scarcity import LinkQueues
 from dnicomm.sim.sending import feed_back
 from dnicomm.sim.ticking import tick
@@ -159,14 +159,17 @@ class Engine:
             )
         self.charged = torch.zeros(len(world.agents), world.num_worlds, device=world.device)
 
-    def _schedule(self) -> dict[str, Sequence[int]]:
+    def _schedule(self) -> dict[str, Sequence[int] | Index]:
         """Tick times by agent, in this episode."""
         own = self.world.schedule()
         if own is not None:
             return dict(own)
         assert self.clocks is not None, "no clocks, and the environment owns no schedule"
+        draw, episode = Generators(), self.episode  # a clock keeps no generator
         return {
-            name: [int(t) for t in ticks_of(name, clock, self.draw("clock", name), self.length)]
+            name: ticks_of(
+                name, clock, draw(self.seed, self.stream, "clock", name, episode), self.length
+            )
             for name, clock in self.clocks.items()
         }
 

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from dnicomm.core.tree import mapped
 from dnicomm.sim.agent import State
 from dnicomm.sim.mail import Mailbox
-from dnicomm.sim.population import AgentPopulation
+from dnicomm.sim.population import AgentPopulation, Index
 from dnicomm.sim.window import OpenWindow
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Lane:
 
 
 def lane_of(
-    engine: Engine, population: AgentPopulation, schedule: Mapping[str, Sequence[int]]
+    engine: Engine, population: AgentPopulation, schedule: Mapping[str, Sequence[int] | Index]
 ) -> Lane:
     """The lane of a population at the beginning of an episode.
 

@@ -25,6 +25,22 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key_of(seed, *key)))
 
 
+class Generators:
+    """The same for one key after another, quicker; each is good until the next call."""
+
+    def __init__(self) -> None:
+        self._philox = np.random.Philox(0)
+        self._generator = np.random.Generator(self._philox)
+        self._start = self._philox.state  # a dict of its own, with nothing drawn
+
+    def __call__(self, seed: int, *key: str | int) -> np.random.Generator:
+        number = key_of(seed, *key)
+        halves = np.array([number % 2**64, number >> 64], dtype=np.uint64)
+        self._start["state"]["key"] = halves
+        self._philox.state = self._start
+        return self._generator
+
+
 @contextmanager
 def torch_seed(seed: int, *key: str | int) -> Iterator[None]:
     """Torch's own generator seeded for one purpose, and put back afterwards."""

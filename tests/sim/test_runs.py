@@ -126,7 +126,9 @@ def test_an_agent_at_the_end_changes_nobodys_beginning(town, walker):
         clocks = engine._schedule()
         delays = [engine.delays[i].tolist() for i in range(3)]
         lost = torch.stack([part for part in engine.lost[:3] if part is not None])
-        found.append((before, {name: clocks[name] for name in before}, delays, lost, engine))
+        found.append(
+            (before, {name: clocks[name].tolist() for name in before}, delays, lost, engine)
+        )
     assert found[0][1] == found[1][1]
     assert found[0][2] == found[1][2]
     assert torch.equal(found[0][3], found[1][3])
