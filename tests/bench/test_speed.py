@@ -13,6 +13,7 @@ from dnicomm.bench.speed.compiled import measure_compiled
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.loop import Loop
 from dnicomm.bench.speed.measuring import Rates, Spread, in_turns, ratio
+from dnicomm.bench.speed.operations import ADAM, EACH, NAMES, PRODUCTS
 from dnicomm.bench.speed.scaling import Curve
 from dnicomm.bench.speed.step import Boundary, Layers
 from dnicomm.cli import main
@@ -46,6 +47,9 @@ def test_smoke_writes_every_table(tmp_path, capsys, makes_no_code):
     for row in found["agents"]:
         assert sum(row["shares"].values()) == pytest.approx(1)
         assert 0 < row["outside"] < 1
+        assert list(row["operations"]) == list(NAMES)
+        assert min(row["operations"].values()) >= 0
+        assert min(row["operations"][kind] for kind in (PRODUCTS, ADAM, EACH)) > 0
         assert min(row[name]["median"] for name in ("ours", "loop", "floor", "times_floor")) > 0
     assert [row["name"] for row in found["compiled"]] == [
         "backpropagation", "decoupled, linear, labels", "ticks of 2 agents", "ticks of 5 agents",
@@ -59,7 +63,8 @@ def test_smoke_writes_every_table(tmp_path, capsys, makes_no_code):
     page, picture = (folder / "speed.md").read_text(), (folder / "curves.svg").read_text()
     out = capsys.readouterr().out
     for title in ("One step beside backpropagation", "Many agents", "Where the time goes",
-                  "torch.compile", "Cost", "Environments"):  # fmt: skip
+                  "An agent-tick by operation", "torch.compile", "Cost",
+                  "Environments"):  # fmt: skip
         assert title in page
         assert title in out
     assert picture.count("<polyline") == 3

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.loop import Loop
 from dnicomm.bench.speed.measuring import Rates, Spread, ratio
 from dnicomm.bench.speed.measuring import rates as measure_rates
+from dnicomm.bench.speed.operations import measure_operations
 from dnicomm.bench.speed.step import ADAM_BYTES
 from dnicomm.bench.stopwatch import stopwatch
 from dnicomm.sim import Simulation
@@ -30,6 +33,7 @@ class AgentsRow:
     floor: Spread
     times_floor: Spread  # how many times the floor's time a tick takes
     shares: dict[str, float]  # of the time, by stage
+    operations: dict[str, float]  # seconds a tick, by kind; empty where threads share them
 
     @property
     def outside(self) -> float:
@@ -48,7 +52,7 @@ def measure_agents(rates: Rates, crowd: Crowd, rounds: int, loop_agents: int) ->
     play_episode(simulation, 0)
     for _ in range(3):
         loop.step()
-    ours, theirs, floors = [], [], []
+    ours, theirs, floors, alone = [], [], [], torch.get_num_threads() == 1
     size = rates.nearest(floor_bytes(simulation, crowd)[1])
     timer = StageTimer(stopwatch())
     for number in range(rounds):
@@ -65,6 +69,7 @@ def measure_agents(rates: Rates, crowd: Crowd, rounds: int, loop_agents: int) ->
         Spread.of(floors),
         ratio(floors, ours),
         timer.shares(),
+        measure_operations(simulation, crowd, rounds + 1) if alone else {},
     )
 
 

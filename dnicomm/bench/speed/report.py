@@ -53,6 +53,7 @@ def grids(found: Findings) -> list[Grid]:
         made.append(_steps(found.steps))
     if found.agents:
         made += [_agents(found.agents), _stages(found.agents)]
+        made += [_operations(found.agents)] if found.agents[0].operations else []
     if found.compiled:
         made.append(_compiled(found.compiled))
     if found.curves:
@@ -144,6 +145,19 @@ def _stages(rows: list[AgentsRow]) -> Grid:
         [
             [f"{row.agents:,}", *(f"{100 * row.shares[name]:.1f}" for name in names),
              f"{100 * row.outside:.1f}"]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def _operations(rows: list[AgentsRow]) -> Grid:
+    names = list(rows[0].operations)
+    return Grid(
+        "An agent-tick by operation, in microseconds",
+        ["agents", *names, "floor"],
+        [
+            [f"{row.agents:,}", *(f"{1e6 * row.operations[name]:.1f}" for name in names),
+             f"{1e6 / row.floor.median:.1f}"]
             for row in rows
         ],
     )  # fmt: skip
