@@ -1,8 +1,8 @@
 """Products of many small matrices side by side.
 
 A population's linear maps have a batch of worlds each: some tens of rows by some tens of columns,
-thousands of times. On a CPU numpy's library (OpenBLAS) has kernels for so small a matrix, and takes
-a third to two thirds of the time of torch's (MKL), which packs each first.
+thousands of times. On a CPU with AVX-512 numpy's library (OpenBLAS) has kernels for so small a
+matrix, and takes a third to two thirds of the time of torch's (MKL); without it they are as fast.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from torch import Tensor
 from dnicomm.core.workers import PIECES, spread
 
 BY_NUMPY = "products by numpy"  # in traces
-LARGE = 2**20  # multiply-accumulates of one product, from which both libraries pack
-FEW = 2**21  # of all products: of fewer, what numpy needs around them costs more
+# Multiply-accumulates of one product from which numpy's library is no better, or might take threads
+# of its own; of all products up to which what numpy needs around them costs more.
+LARGE = 2**20 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2**18
+FEW = 2**21
 
 
 def product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
     """``[n, i, k] @ [n, k, j]``, and ``plus`` ``[n, j]`` on each row of it, outside of autograd."""
-    if torch.compiler.is_compiling() or not _by_numpy(a, b):
+    if torch.compiler.is_compiling() or not _numpy_is_quicker(a, b):
         return torch.bmm(a, b) if plus is None else torch.baddbmm(plus[:, None], a, b)
+    out = by_numpy(a, b)
+    return out if plus is None else out.add_(plus[:, None])
+
+
+def by_numpy(a: Tensor, b: Tensor) -> Tensor:
+    """``[n, i, k] @ [n, k, j]`` of tensors on the CPU, on all threads."""
     n, threads = len(a), torch.get_num_threads()
     out = a.new_empty(n, a.shape[1], b.shape[2])
     left, right, found = a.numpy(), b.numpy(), out.numpy()
@@ -33,11 +41,10 @@ def product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
 
     with torch.profiler.record_function(BY_NUMPY):  # which torch's profiler does not see
         spread(multiply, range(0, n, size), small=False)
-    return out if plus is None else out.add_(plus[:, None])
+    return out
 
 
-def _by_numpy(a: Tensor, b: Tensor) -> bool:
-    """Whether numpy is quicker at ``a @ b``."""
+def _numpy_is_quicker(a: Tensor, b: Tensor) -> bool:
     n, i, k = a.shape
     j = b.shape[2]
     each = i * k * j

@@ -43,6 +43,9 @@ def test_smoke_writes_every_table(tmp_path, capsys, makes_no_code):
         assert row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]
         assert row["macs_floor"] >= 1
         assert row["milliseconds"] > 0
+    assert [(row["agents"], row["inputs"]) for row in found["products"]] == [
+        (3, 133), (3, 64), (3, 32),
+    ]  # fmt: skip
     assert [row["agents"] for row in found["agents"]] == [1, 6]
     for row in found["agents"]:
         assert sum(row["shares"].values()) == pytest.approx(1)
@@ -62,9 +65,11 @@ def test_smoke_writes_every_table(tmp_path, capsys, makes_no_code):
     assert rows == [("relay", 1), ("relay", 3), ("switch", 1), ("switch", 3)]
     page, picture = (folder / "speed.md").read_text(), (folder / "curves.svg").read_text()
     out = capsys.readouterr().out
-    for title in ("One step beside backpropagation", "Many agents", "Where the time goes",
-                  "An agent-tick by operation", "torch.compile", "Cost",
-                  "Environments"):  # fmt: skip
+    for title in (
+        "One step beside backpropagation", "A linear map of many agents", "Many agents",
+        "Where the time goes", "An agent-tick by operation", "torch.compile", "Cost",
+        "Environments",
+    ):  # fmt: skip
         assert title in page
         assert title in out
     assert picture.count("<polyline") == 3
@@ -76,7 +81,7 @@ def test_smoke_writes_every_table(tmp_path, capsys, makes_no_code):
         (["budget=paper"], "budget=paper: must be smoke or cpu"),
         (
             ["parts=steps"],
-            "parts=steps: must be step or agents or compile or curves or environments",
+            "parts=steps: must be step or products or agents or compile or curves or environments",
         ),
         (["threads=0"], "threads=0: must be a whole number of at least 1"),
         (["bugdet=smoke"], "bugdet: there is no such key. Did you mean 'budget'?"),

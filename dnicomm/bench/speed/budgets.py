@@ -21,6 +21,7 @@ class Budget:
         layers, boundary: the steps.
         agents: N, with the horizon of an episode.
         loop_agents: of the loop beside them, at most.
+        products: numbers of agents whose linear maps are multiplied.
         compiled: numbers of agents whose ticks are compiled.
         crowd: what the curves start from.
         values: the curves.
@@ -37,6 +38,7 @@ class Budget:
     boundary: Boundary
     agents: dict[int, int]
     loop_agents: int
+    products: Sequence[int]
     compiled: Sequence[int]
     crowd: Crowd
     values: dict[str, Sequence[float]] = field(default_factory=dict)
@@ -56,6 +58,7 @@ BUDGETS = {
         boundary=Boundary(4, 8, 3, 5),
         agents={1: 6, 6: 6},
         loop_agents=3,
+        products=[3],
         compiled=[2, 5],
         crowd=_SMALL,
         values={"num_agents": [3, 6], "rate": [0.5, 1.0], "counting": [1, 2]},
@@ -72,6 +75,7 @@ BUDGETS = {
         boundary=Boundary(),
         agents={1: 200, 10: 100, 100: 30, 1000: 10, 10_000: 10},
         loop_agents=30,
+        products=[50, 500, 5000],
         compiled=[3, 5, 17, 50, 100],
         crowd=Crowd(num_agents=100, horizon=10),
         values={

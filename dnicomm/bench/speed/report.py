@@ -10,6 +10,7 @@ from dnicomm.bench.speed.compiled import CompiledRow
 from dnicomm.bench.speed.environments import EnvironmentSpeed
 from dnicomm.bench.speed.measuring import Rates, Spread
 from dnicomm.bench.speed.scaling import Curve
+from dnicomm.bench.speed.stacked import ProductRow
 from dnicomm.bench.speed.step import StepRow
 
 
@@ -20,6 +21,7 @@ class Findings:
     machine: str
     rates: Rates
     steps: list[StepRow] = field(default_factory=list)
+    products: list[ProductRow] = field(default_factory=list)
     agents: list[AgentsRow] = field(default_factory=list)
     compiled: list[CompiledRow] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
@@ -51,6 +53,8 @@ def grids(found: Findings) -> list[Grid]:
     made = [_rates(found.rates)]
     if found.steps:
         made.append(_steps(found.steps))
+    if found.products:
+        made.append(_products(found.products))
     if found.agents:
         made += [_agents(found.agents), _stages(found.agents)]
         made += [_operations(found.agents)] if found.agents[0].operations else []
@@ -109,6 +113,18 @@ def _steps(rows: list[StepRow]) -> Grid:
             for row in rows
         ],
     )
+
+
+def _products(rows: list[ProductRow]) -> Grid:
+    return Grid(
+        "A linear map of many agents, forward and backward (microseconds an agent)",
+        ["agents", "inputs", "outputs", "torch", "numpy", "numpy / torch"],
+        [
+            [f"{row.agents:,}", str(row.inputs), str(row.outputs), f"{row.torch_us:.2f}",
+             f"{row.numpy_us:.2f}", _spread(row.ratio)]
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
 def _agents(rows: list[AgentsRow]) -> Grid:

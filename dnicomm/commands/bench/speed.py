@@ -20,13 +20,14 @@ from dnicomm.errors import UserError, nearest
 if TYPE_CHECKING:
     from dnicomm.bench.speed.report import Findings, Grid
 
-PARTS = ("step", "agents", "compile", "curves", "environments")
+PARTS = ("step", "products", "agents", "compile", "curves", "environments")
 NAMES = ("smoke", "cpu")
 KEYS = ("budget", "parts", "threads")
 EPILOG = """\
-step: a decoupled step beside backpropagation; agents: many agents beside a loop of modules;
-compile: what torch.compile is worth (for which torch needs a C++ compiler); curves: how the cost
-grows; environments: worlds in a batch beside PettingZoo copies in a loop.
+step: a decoupled step beside backpropagation; products: many small matrices, by numpy and by torch;
+agents: many agents beside a loop of modules; compile: what torch.compile is worth (for which torch
+needs a C++ compiler); curves: how the cost grows; environments: worlds in a batch beside PettingZoo
+copies in a loop.
 Steps and agents stand beside their floor, the time of the arithmetic and of the bytes that have to
 be moved. budget=smoke takes half a minute, budget=cpu half an hour, a third of it for the copies.
 One thread is timed by the processor's clock; more by the wall's: leave the machine alone then.
@@ -102,6 +103,7 @@ def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
     from dnicomm.bench.speed.measuring import rates
     from dnicomm.bench.speed.report import Findings
     from dnicomm.bench.speed.scaling import measure_scaling
+    from dnicomm.bench.speed.stacked import measure_products
     from dnicomm.bench.speed.step import measure_steps
 
     budget = BUDGETS[name]
@@ -109,6 +111,10 @@ def _measure(name: str, parts: Sequence[str], console: Console) -> Findings:
     if "step" in parts:
         console.print("one step …", style="dim")
         found.steps = measure_steps(found.rates, budget.layers, budget.boundary, budget.rounds)
+    if "products" in parts:
+        console.print("stacked products …", style="dim")
+        worlds = budget.crowd.num_worlds
+        found.products = measure_products(budget.products, worlds, budget.rounds)
     for count, horizon in budget.agents.items() if "agents" in parts else ():
         console.print(f"{count:,} agents …", style="dim")
         base = {**vars(budget.crowd), "num_agents": count, "horizon": horizon}
