@@ -52,6 +52,7 @@ def _numpy_is_quicker(a: Tensor, b: Tensor) -> bool:
         each < LARGE
         and n * each >= FEW * torch.get_num_threads() ** 2  # torch's threads meet sooner
         and min(i, k, j) > 1  # else numpy calls no library
+        and not torch.is_autocast_enabled("cpu")
         and _by_library(a)
         and _by_library(b)
     )

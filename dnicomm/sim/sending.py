@@ -170,14 +170,13 @@ def _distinct(times: Index) -> list[int]:
 
 def _mask(outgoing: Sequence[Outgoing], sent: Tensor) -> tuple[Tensor, bool]:
     """Worlds ``[e, B]`` in which the sender is there and the channel open; whether that is all."""
-    masks = [o.mask for o in outgoing]
-    if all(mask is None for mask in masks):
-        return sent.new_ones(sent.shape[:2], dtype=torch.bool), True
-    if len(masks) == 1 and masks[0] is not None:
-        return masks[0], False
-    everywhere = sent.new_ones(1, 1, dtype=torch.bool)
-    return torch.cat([everywhere.expand(len(o.place), sent.shape[1]) if mask is None else mask
-                      for o, mask in zip(outgoing, masks, strict=True)]), False  # fmt: skip
+    everywhere = sent.new_ones(sent.shape[:2], dtype=torch.bool)
+    if all(o.mask is None for o in outgoing):
+        return everywhere, True
+    parts = everywhere.split([len(o.place) for o in outgoing])
+    # a tensor of its own: the world may change what it has said
+    return torch.cat([part if o.mask is None else part & o.mask
+                      for o, part in zip(outgoing, parts, strict=True)]), False  # fmt: skip
 
 
 def _count_bad(engine: Engine, outgoing: Sequence[Outgoing], good: Tensor) -> None:

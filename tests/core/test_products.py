@@ -92,6 +92,8 @@ def test_few_are_made_by_torch(calls, monkeypatch):
 
 
 def test_other_numbers_are_left_to_torch(calls):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert product(torch.randn(2, 3, 4), torch.randn(2, 4, 3)).dtype == torch.bfloat16
     a = torch.arange(24).reshape(2, 3, 4)
     assert torch.equal(product(a, a.transpose(1, 2)), torch.bmm(a, a.transpose(1, 2)))
     half = torch.randn(2, 3, 4).to(torch.bfloat16)

@@ -249,6 +249,26 @@ def test_each_message_is_charged_to_its_sender(gate, absent, market, double, dev
     torch.testing.assert_close(meter.sums["reward"][0], paid)
 
 
+def test_the_world_may_use_the_tensor_of_its_answer_again(market, double):
+    """What is on its way arrives, though its link is shut by the time."""
+    sim = simulation(
+        market(num_agents=3), partial(ActorCritic, width=6), standard_channel(),
+        topology=EdgeList(EDGES),
+    )  # fmt: skip
+    open_now = torch.ones(1, B, dtype=torch.bool)
+    step, heard = sim.world.step, []
+
+    def shuts_after(*args):
+        open_now[:] = False
+        return step(*args)
+
+    sim.world.open_edges = lambda senders, receivers: open_now.expand(len(senders), -1)
+    sim.world.step = shuts_after
+    sim.engine.observer = lambda lane, tick, seen, inbox, state: heard.append(inbox.mask.any())
+    sim.engine.play(0)
+    assert any(heard)
+
+
 BITS = [
     ({}, {}, 32 * D),
     ({"quantise": 5}, {}, 5 * D),
