@@ -35,7 +35,7 @@ def _panel(curve: Curve) -> list[str]:
         across = WIDTH * (a - low_x) / (high_x - low_x)
         return across, HEIGHT * (high_y - b) / (high_y - low_y)
 
-    out = [f'<text x="0" y="-10">seconds {curve.cost}, exponent {curve.exponent:.2f}</text>']
+    out = [f'<text x="0" y="-10">seconds {curve.cost}, exponent {curve.exponent:z.2f}</text>']
     for power in range(low_y, high_y + 1):
         _, at = place(low_x, power)
         out.append(f'<path d="M0 {at:.1f}h{WIDTH}" stroke="{FAINT}"/>')

@@ -201,7 +201,7 @@ def _curves(curves: list[Curve]) -> Grid:
                 curve.cost,
                 ", ".join(f"{x:g}" for x, _ in curve.points),
                 ", ".join(f"{1e3 * y:.3g}" for _, y in curve.points),
-                f"{curve.exponent:.2f}",
+                f"{curve.exponent:z.2f}",
             ]
             for curve in curves
         ],
