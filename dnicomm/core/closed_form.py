@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dnicomm.core.perceptron import Maps, Perceptron
+from dnicomm.core.products import product
 from dnicomm.core.utility import CriticUtility, Estimate, GradientUtility, Target, UtilityModel
 
 
@@ -143,7 +144,7 @@ class ClosedCritic(ClosedForm):
         else:
             value, outer = output[..., 0], torch.ones_like(output)
         inner = self.body.inward(maps, passed, outer)[0]
-        gradient = torch.matmul(inner, maps[0][0])
+        gradient = product(inner, maps[0][0])
         if size:
             gradient = gradient[..., : message.shape[-1]]
         return Evaluation(Estimate(gradient, value), passed, outer)

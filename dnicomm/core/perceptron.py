@@ -39,10 +39,7 @@ class Perceptron:
         for weight, bias in maps:
             if len(passed) > 1:
                 x.relu_()
-            if x.dim() == 2:
-                x = torch.addmm(bias, x, weight.t())
-            else:
-                x = product(x, weight.transpose(1, 2), bias)
+            x = product(x, weight.mT, bias)
             passed.append(x)
         return passed
 
@@ -50,7 +47,7 @@ class Perceptron:
         """Gradient with respect to each layer's output, first to last, from that of the last."""
         found = [outer]
         for (weight, _), given in zip(maps[:0:-1], passed[-2:0:-1], strict=True):
-            outer = torch.ops.aten.threshold_backward(torch.matmul(outer, weight), given, 0)
+            outer = torch.ops.aten.threshold_backward(product(outer, weight), given, 0)
             found.append(outer)
         return found[::-1]
 

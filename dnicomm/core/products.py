@@ -21,7 +21,12 @@ FEW = 2**21
 
 
 def product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
-    """``[n, i, k] @ [n, k, j]``, and ``plus`` ``[n, j]`` on each row of it, outside of autograd."""
+    """``[n, i, k] @ [n, k, j]``, and ``plus`` ``[n, j]`` on each row of it, outside of autograd.
+
+    Of one product the same without ``n``.
+    """
+    if a.dim() == 2:
+        return torch.mm(a, b) if plus is None else torch.addmm(plus, a, b)
     if torch.compiler.is_compiling() or not _numpy_is_quicker(a, b):
         return torch.bmm(a, b) if plus is None else torch.baddbmm(plus[:, None], a, b)
     out = by_numpy(a, b)

@@ -285,11 +285,10 @@ class Engine:
 
     def last_state(self, lane: Lane) -> State:
         """States ``[N, B, …]`` after the last tick, in an open window's graph."""
-        if lane.window is None:
+        window = lane.window
+        if window is None:
             return lane.state
-        everybody = len(lane.window.members) == len(lane.population.names)
-        at = None if everybody else self.tensor(lane.window.members)
-        return replace_rows(lane.state, at, lane.window.state, None)
+        return replace_rows(lane.state, window.at, window.state, None)
 
     def keep_state(self, lane: Lane) -> None:
         """Write a window's last states back, cut from its graph."""

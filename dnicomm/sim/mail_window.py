@@ -116,9 +116,10 @@ class MailWindow:
         worlds = before.shape[1]
         cost = before.new_zeros(self._size, worlds)
         reads = before.new_zeros(self._size, worlds)
-        for number, read in enumerate(self.reads):
-            if costs is not None:
-                paid = costs[number].detach().repeat_interleave(inputs, 0)
+        charged = [None] * len(self.reads) if costs is None else costs
+        for read, paid in zip(self.reads, charged, strict=True):
+            if paid is not None:
+                paid = paid.detach().repeat_interleave(inputs, 0)
                 pays = read.mask
                 if first_only:
                     pays = pays & (self._so_far(reads, before, read) == 0)

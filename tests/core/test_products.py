@@ -63,6 +63,9 @@ def test_any_layout_gives_what_torch_gives(calls, threads, dtype):
         torch.testing.assert_close(product(a, b), torch.bmm(a, b), **close)
         bias = laid_out("rows", n, 1, j, dtype, seed + 2)
         torch.testing.assert_close(product(a, b, bias[:, 0]), torch.bmm(a, b) + bias, **close)
+        if n:  # one alone
+            assert torch.equal(product(a[0], b[0]), torch.mm(a[0], b[0]))
+            torch.testing.assert_close(product(a[0], b[0], bias[0, 0]), a[0] @ b[0] + bias[0, 0])
 
     try:
         check()
