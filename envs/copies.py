@@ -19,7 +19,8 @@ class Copy(abc.ABC):
     """One environment, driven by whole units of world time.
 
     ``observations`` and ``infos`` hold the latest of each agent, ``live`` the agents that have not
-    ended.
+    ended, ``truncated`` those whom the last step cut off: who has terminated, too, has terminated,
+    and who vanishes without a word was cut off.
     """
 
     def __init__(self, env: Any, where: str) -> None:
@@ -34,18 +35,26 @@ class Copy(abc.ABC):
         self.observations: dict[Any, Any] = {}
         self.infos: Mapping[Any, Any] = {}
         self.live: list[Any] = []
+        self.truncated: set[Any] = set()
+        self._terminated: set[Any] = set()  # in the last step
 
     def reset(self, seed: int) -> None:
         """Begin an episode."""
-        self.observations = {}
+        self.observations, self.truncated = {}, set()
         self._guard("in reset", lambda: self._reset(seed))
 
     def step(self, actions: dict[Any, Any], when: str) -> Mapping[Any, Any]:
         """One unit of world time under the actions of all who may act; rewards by agent."""
         if len(actions) == 1:
             when += f", {next(iter(actions))} acting"
+        before = self.live
+        self._terminated = set()
         rewards: Mapping[Any, Any] = self._guard(when, lambda: self._step(actions))
+        self.truncated = {*before} - {*self.live} - self._terminated
         return rewards
+
+    def refresh(self, agents: Sequence[Any], when: str) -> None:  # noqa: B027 -- most need none
+        """Take a new look at ``agents``, those who have to wait for their turns among them."""
 
     def allowed(self, agent: Any) -> NDArray[np.int64] | None:
         """Which of its discrete actions an agent may take now; None: the environment says nothing.
@@ -110,7 +119,8 @@ class ParallelCopy(Copy):
     def _step(self, actions: dict[Any, Any]) -> Mapping[Any, Any]:
         observations, rewards, terminations, truncations, self.infos = self.env.step(actions)
         self.observations.update(observations)
-        over = {*_true(terminations), *_true(truncations)}
+        self._terminated = {*_true(terminations)}
+        over = self._terminated | {*_true(truncations)}
         self.live = [agent for agent in self.env.agents if agent not in over]
         return rewards
 
@@ -142,11 +152,20 @@ class TurnsCopy(Copy):
             self.observations[agent] = self.env.observe(agent)
             if not (self.env.terminations[agent] or self.env.truncations[agent]):
                 break
+            if self.env.terminations[agent]:
+                self._terminated.add(agent)
             self.env.step(None)
         self.live, self.infos = list(self.env.agents), self.env.infos
 
     def acting(self) -> Sequence[Any]:
         return [self.env.agent_selection] if self.live else []
+
+    def refresh(self, agents: Sequence[Any], when: str) -> None:
+        waiting = [agent for agent in agents if agent in self.live and agent not in self.acting()]
+        seen = self._guard(
+            f"in observe {when}", lambda: {agent: self.env.observe(agent) for agent in waiting}
+        )
+        self.observations.update(seen)
 
 
 class SoloEnv(ParallelEnv):

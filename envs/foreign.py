@@ -211,6 +211,7 @@ class ForeignWorld(World):
         rewards = np.zeros((len(self._ids), self.num_worlds), dtype=np.float32)
         for world, copy in enumerate(self._copies):
             if not copy.live:
+                copy.truncated = set()  # that was at an earlier step
                 continue
             actions = {}
             for agent in copy.acting():
@@ -246,6 +247,19 @@ class ForeignWorld(World):
         for world, copy in enumerate(self._copies):
             alive[[self._index[agent] for agent in copy.live], world] = True
         return torch.from_numpy(alive).to(self.device)
+
+    def truncated(self) -> Tensor | None:
+        if not any(copy.truncated for copy in self._copies):
+            return None
+        truncated = np.zeros((len(self._ids), self.num_worlds), dtype=bool)
+        for world, copy in enumerate(self._copies):
+            truncated[[self._index[agent] for agent in copy.truncated], world] = True
+        return torch.from_numpy(truncated).to(self.device)
+
+    def refresh(self, agents: Sequence[int]) -> None:
+        ids = [self._ids[i] for i in agents]
+        for copy in self._copies:
+            copy.refresh(ids, f"at world time {self._time}")
 
     def ended(self) -> Tensor:
         return torch.tensor([not copy.live for copy in self._copies], device=self.device)

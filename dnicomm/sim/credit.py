@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dnicomm.sim.agent import Inbox, TickOutput
 from dnicomm.sim.window import OpenWindow, Tick
+from dnicomm.sim.world import World
 
 if TYPE_CHECKING:
     from dnicomm.sim.engine import Engine
@@ -62,16 +63,24 @@ def credit(
 
 
 def _returns(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> list[Tensor]:
-    """Discounted reward from each tick on, and the value of what follows the window."""
+    """Discounted reward from each tick on, and the value of what follows the window.
+
+    Whose life ends within it expects nothing after that, or, if it was only cut off, the value of
+    what it saw last.
+    """
     population, world, discount = lane.population, engine.world, engine.discount
     indices = torch.from_numpy(population.indices[window.members]).to(world.device)
-    future = _value_now(engine, time, lane, window)  # [w, B]
+    future = _value_at_end(engine, time, lane, window)  # [w, B]
     found: dict[int, Tensor] = {}
     by_time = {tick.time: (number, tick) for number, tick in enumerate(window.ticks)}
+    cut_off = {t: (who, value) for t, who, value in window.truncations}
     for t in range(time, window.start - 1, -1):
         alive = engine.alive[t]
         if alive is not None:
             future = torch.where(alive[indices], future, 0.0)
+        if t in cut_off:
+            who, value = cut_off[t]
+            future = torch.where(who, value, future)
         future = engine.rewards[t][indices] + discount.gamma * future
         if t in by_time:
             number, tick = by_time[t]
@@ -92,25 +101,52 @@ def _mixed(future: Tensor, place: Tensor | None, tick: Tick, share: float) -> Te
     return mixed if place is None else future.index_copy(0, place, mixed)
 
 
-def _value_now(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> Tensor:
-    """Value of the members' situation after ``time``, ``[w, B]``.
+def _value_at_end(engine: Engine, time: int, lane: Lane, window: OpenWindow) -> Tensor:
+    """Value of the members' situation after ``time``, where their window ends, ``[w, B]``.
 
-    Zero if they have no value, and at the end of an episode whose world tells no other end. It
-    comes from the members' present observation and inbox, a read that does not count as one.
+    Zero if they have no value, and at the end of an episode whose world tells no other end.
     """
-    first = window.ticks[0].output
-    worlds = first.message.shape[1]
     over = engine.world.ended() is None and time + 1 == engine.world.episode_length()
-    if first.value is None or over:
-        return first.message.new_zeros(len(window.members), worlds)
-    observation = engine.world.observe(lane.population.indices[window.members].tolist())
-    inbox = Inbox(*lane.mailbox.peek(time + 1, window.members))
+    value = None if over else expect(engine.world, lane, window, time + 1)
+    if value is None:
+        worlds = window.ticks[0].output.message.shape[1]
+        return window.ticks[0].output.message.new_zeros(len(window.members), worlds)
+    return value
+
+
+@torch.no_grad()
+def expect(world: World, lane: Lane, window: OpenWindow, time: int) -> Tensor | None:
+    """What members of a window expect of what follows, before they tick at ``time``, ``[w, B]``.
+
+    It comes from what they would see and hear then, a read that does not count as one, and from
+    their states after their last ticks. None: they have no value, or have not ticked.
+    """
+    if not window.ticks or window.ticks[0].output.value is None:
+        return None
+    numbers = lane.population.indices[window.members].tolist()
+    world.refresh(numbers)
+    observation = world.observe(numbers)
+    inbox = Inbox(*lane.mailbox.peek(time, window.members))
     # statistics that the agents keep see their ticks only, and this is none
     buffers = {name: buffer.clone() for name, buffer in window.rows.buffers.items()}
     rows = replace(window.rows, buffers=buffers)
     output: TickOutput = lane.population.agents.call(rows, "tick", observation, inbox, window.state)
     assert output.value is not None
     return output.value.nan_to_num()
+
+
+def record_truncations(
+    world: World, lane: Lane, window: OpenWindow, time: int, truncated: Tensor
+) -> None:
+    """Note what those members expect whose life the step at ``time`` cut off.
+
+    Args:
+        truncated: ``[num_agents, B]`` bool.
+    """
+    indices = torch.from_numpy(lane.population.indices[window.members]).to(truncated.device)
+    value = expect(world, lane, window, time + 1)
+    if value is not None:
+        window.truncations.append((time, truncated[indices], value))
 
 
 def _normalised(window: OpenWindow, advantages: Sequence[Tensor]) -> list[Tensor]:

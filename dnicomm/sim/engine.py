@@ -27,7 +27,7 @@ from dnicomm.core.tree import mapped
 from dnicomm.sim.agent import Inbox, State
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.clock import Clock, ticks_of
-from dnicomm.sim.credit import Discount
+from dnicomm.sim.credit import Discount, record_truncations
 from dnicomm.sim.fates import fates
 from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.lane import Lane, lane_of
@@ -119,7 +119,7 @@ class Engine:
                 if self.onlooker is not None:
                     self.onlooker(time)
                 with stage("world"):
-                    over = self._step()
+                    over = self._step(time)
                 if over:  # every world has ended early: the windows end here
                     for lane in self.lanes:
                         lane.ends[time] = True
@@ -239,7 +239,7 @@ class Engine:
             cost = self.message_cost * mask.to(self.charged)
             self.charged.index_add_(0, self.tensor(self.sender_of[channels]), cost)
 
-    def _step(self) -> bool:
+    def _step(self, time: int) -> bool:
         """The worlds go on; whether all of them have ended."""
         rewards = self.world.step()
         if rewards is not None:
@@ -257,6 +257,11 @@ class Engine:
         if born is not None:  # the rewards of a new life are not those of the former one
             alive = ~born if alive is None else alive & ~born
         self.alive.append(self._unless_ended(alive))
+        truncated = self.world.truncated() if self.learn and rewards is not None else None
+        if truncated is not None:
+            for lane in self.lanes:
+                if lane.window is not None:
+                    record_truncations(self.world, lane, lane.window, time, truncated)
         return self.world.early_end and ended is not None and bool(ended.all())
 
     def there(self) -> Tensor | None:

@@ -79,11 +79,16 @@ class Mailbox:
 
     def deliver(self, time: int) -> None:
         """Put what has arrived by ``time`` into its slots."""
-        due = [p for p in self.in_flight if p.arrival <= time]
+        due = self._due(time)
         if due:
             self.in_flight = [p for p in self.in_flight if p.arrival > time]
-            for parcel in sorted(due, key=lambda p: p.sent_at):
+            for parcel in due:
                 self._put(parcel)
+
+    def _due(self, time: int) -> list[Parcel]:
+        """What arrives by ``time``, in the order in which it was sent."""
+        due = [p for p in self.in_flight if p.arrival <= time]
+        return sorted(due, key=lambda p: p.sent_at)
 
     def _put(self, parcel: Parcel) -> None:
         if (parcel.sent_at <= self._newest[parcel.slots]).any():
@@ -167,19 +172,38 @@ class Mailbox:
             k = torch.arange(self.inputs, device=positions.device)
             at = (positions[:, None] * self.inputs + k).flatten()
             own, members = own[at], len(positions)
-        filled, age = self._seen(time, own)
+        filled, age = self._seen(time, self.sent_at.index_select(0, own), own)
         mask = filled if active is None else filled & active.repeat_interleave(self.inputs, 0)
         return self._inbox(members, window.read(at, mask), filled, age)
 
     def peek(self, time: int, members: Index) -> tuple[Tensor, Tensor, Tensor]:
-        """As :meth:`read`, without a gradient and without counting as a read."""
-        slots = self._tensor((members[:, None] * self.inputs + np.arange(self.inputs)).reshape(-1))
-        filled, age = self._seen(time, slots)
-        return self._inbox(len(members), self.value[slots], filled, age)
+        """As :meth:`read`, without a gradient and without counting as a read.
 
-    def _seen(self, time: int, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Where a message lies that its reader may see, and its age (else 0), ``[n, B]``."""
-        sent_at = self.sent_at.index_select(0, slots)
+        What arrives by ``time`` counts as delivered, and stays on its way.
+        """
+        slots = (members[:, None] * self.inputs + np.arange(self.inputs)).reshape(-1)
+        at = self._tensor(slots)
+        value, sent_at = self.value.index_select(0, at), self.sent_at.index_select(0, at)
+        place = np.full(self.shape[0], -1, dtype=np.int64)
+        place[slots] = np.arange(len(slots))
+        for parcel in self._due(time):
+            inside = place[parcel.slots] >= 0
+            if inside.any():
+                part = self._part(parcel, inside)
+                own = self._tensor(place[part.slots])
+                newer = part.mask & (part.sent_at > sent_at.index_select(0, own))
+                cells = Cells(own, newer)
+                cells.put(value, part.value.detach())
+                cells.fill(sent_at, part.sent_at)
+        filled, age = self._seen(time, sent_at, at)
+        return self._inbox(len(members), value, filled, age)
+
+    def _seen(self, time: int, sent_at: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a message lies that its reader may see, and its age (else 0), ``[n, B]``.
+
+        Args:
+            sent_at: ``[n, B]`` of what lies in ``slots`` ``[n]``.
+        """
         seen = sent_at >= 0
         if self.lifetime is not None:
             seen = seen & (time - sent_at <= self.lifetime)

@@ -55,6 +55,8 @@ class OpenWindow:
     first_state: State = ()  # [w, B, …] as the window began
     ticks: list[Tick] = field(default_factory=list)
     births: list[tuple[int, Tensor, State]] = field(default_factory=list)  # time, who, state
+    # time of the last step, whose life it cut off [w, B], what they expected then [w, B]
+    truncations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
     def place(self, members: NDArray[np.int64]) -> Tensor | None:
         """Where ``members`` stand in the window; None: they are all of it."""

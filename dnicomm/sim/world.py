@@ -164,6 +164,23 @@ class World(abc.ABC):
         """
         return self.active()
 
+    def truncated(self) -> Tensor | None:
+        """``[num_agents, B]`` bool: whose life the last step cut off; None: nobody's.
+
+        They are not :meth:`alive` any more, but only a limit of time says so: what would have
+        followed is worth what they expect of their last observation, messages and state (Pardo et
+        al., 2018, "Time limits in reinforcement learning"). For all others who are not alive
+        nothing follows.
+        """
+        return None
+
+    def refresh(self, agents: Sequence[int]) -> None:  # noqa: B027 -- most need none
+        """Have :meth:`observe` show ``agents`` the present, whether or not they may act now.
+
+        It is called before they are asked what they expect of what follows. Default: it does so
+        anyway.
+        """
+
     def reborn(self) -> Tensor | None:
         """``[num_agents, B]`` bool: who begins a new life at this time; None: nobody.
 
@@ -177,8 +194,8 @@ class World(abc.ABC):
         """``[B]`` bool: worlds whose episode is over; None where none ends early.
 
         Nothing follows a true end. Where this is None, the end of :meth:`episode_length` is one.
-        A world that says it has not ended then is cut off: agents' values stand for what would
-        have followed.
+        A world that says it has not ended then is cut off, and agents' values stand for what would
+        have followed; so they do for those whom :meth:`truncated` names.
         """
         return None
 

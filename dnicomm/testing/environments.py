@@ -173,6 +173,8 @@ def _tick(
 def _check_masks(world: World, found: Complaints) -> None:
     shapes = {
         "active": (len(world.agents), world.num_worlds),
+        "alive": (len(world.agents), world.num_worlds),
+        "truncated": (len(world.agents), world.num_worlds),
         "ended": (world.num_worlds,),
     }
     for name, shape in shapes.items():
@@ -180,3 +182,8 @@ def _check_masks(world: World, found: Complaints) -> None:
             mask = getattr(world, name)()
         if mask is not None:
             found.check_tensor(f"{name}()", mask, shape, torch.bool)
+    if found:
+        return
+    truncated, alive = world.truncated(), world.alive()
+    if truncated is not None and bool((truncated if alive is None else truncated & alive).any()):
+        found.add("truncated() names agents that alive() says go on")

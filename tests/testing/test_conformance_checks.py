@@ -293,6 +293,8 @@ def _relay(**replacements):
         ("context", lambda self, field: torch.zeros(3, 1), "context('label') has shape [3, 1]"),
         ("episode_length", lambda self: 99, "episode_length() is 99; it must be from 1 to horizon"),
         ("active", lambda self: torch.ones(2, 3), "active() is float32; it must be bool"),
+        ("truncated", lambda self: torch.ones(2, 3), "truncated() is float32; it must be bool"),
+        ("truncated", lambda self: torch.ones(2, 3, dtype=torch.bool), "that alive() says go on"),
         ("schedule", lambda self: {"agent_0": [0]}, "schedule() says nothing of agent_1"),
         ("label_field", "digit", "label_field is digit, which is not in context_fields"),
         ("default_context", ("digit",), "default_context names digit, which is not in"),
