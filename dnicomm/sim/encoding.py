@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ class Occasion:
         active: ``[n, B]`` bool, worlds in which they speak; None: all.
         noise: ``[n, B, D]`` uniform in (0, 1), for encoders that draw.
         again: the same tick computed once more: nothing is counted twice.
+        kept: what an encoder keeps of a tick in case it is computed once more.
     """
 
     learn: bool
@@ -30,6 +30,7 @@ class Occasion:
     active: Tensor | None = None
     noise: Tensor | None = None
     again: bool = False
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class MessageEncoder:
@@ -43,10 +44,6 @@ class MessageEncoder:
     def encode(self, message: Tensor, occasion: Occasion) -> Tensor:
         """Messages ``[n, B, D]`` as they are sent on an occasion."""
         raise NotImplementedError
-
-    def measure(self) -> AbstractContextManager[None]:
-        """Within, statistics for evaluation are taken; default: there are none."""
-        return nullcontext()
 
     def bits(self, message_size: int, bits: int) -> float:
         """Bits in a message of D numbers, where the channel carries ``bits`` a number."""

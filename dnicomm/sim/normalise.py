@@ -1,14 +1,16 @@
-"""Normalised messages: batch statistics over the worlds, before the cut.
+"""Normalised messages: constants on the way out, batch statistics on the way back.
 
-Raw messages grow one large part common to all worlds, which drowns what differs; taking it out
-with the gradient through the statistics is what lets gradient regression work between agents.
+Raw messages grow one large part common to all worlds, which drowns what differs. Batch
+normalisation takes it out, and its gradient keeps it from growing; but what a batch of training
+worlds takes out at every tick, a world by itself cannot. Where agents hear what follows from what
+they said (a cycle of channels), a common part that is left grows from tick to tick, and agents
+that did well in training are lost in a test. Batch renormalisation (Ioffe, 2017, section 3) has
+both: a message is the same in training and in a test, and its gradient that of a batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -16,16 +18,17 @@ from torch import Tensor
 from dnicomm.sim.encoding import MessageEncoder, Occasion
 
 EPSILON = 1e-5
-MOMENTUM = 0.1  # of running averages
+MOMENTUM = 0.01  # weight of a batch in the running statistics, at least
 
 
 class MessageNormalizer(MessageEncoder):
-    """Affine-free batch normalisation of each member's messages over its active worlds.
+    """Affine-free batch renormalisation of each member's messages.
 
-    In evaluation worlds must not see each other: there, constants measured on the training worlds
-    stand in (:meth:`measure`). They are measured anew for each evaluation, because parameters that
-    learn at every tick leave running averages behind. With fewer than two active worlds in
-    training there is no batch: running averages stand in.
+    A message goes out less a running mean and over a running deviation, in training as in a test,
+    where worlds must not see each other. Both count all there is of a member's messages: the
+    deviation holds what differs between worlds and what differs between ticks. In training the
+    gradient is that of normalising by the batch: the active worlds of a tick, at least two. The
+    running statistics take that batch in before it goes out.
 
     Args:
         size: N members.
@@ -33,105 +36,73 @@ class MessageNormalizer(MessageEncoder):
     """
 
     def __init__(self, size: int, message_size: int, device: torch.device) -> None:
-        self.running = _Average(size, message_size, device)
-        self.measured = _Average(size, message_size, device)
-        self._measuring = False
-
-    @contextmanager
-    def measure(self) -> Iterator[None]:
-        """Within, batches are normalised as in training, and their statistics averaged."""
-        self.measured.clear()
-        self._measuring = True
-        try:
-            yield
-        finally:
-            self._measuring = False
+        self.mean = torch.zeros(size, message_size, device=device)
+        self.variance = torch.ones(size, message_size, device=device)
+        self.batches = torch.zeros(size, 1, device=device)  # taken in so far
 
     def encode(self, message: Tensor, occasion: Occasion) -> Tensor:
-        members, active = occasion.members, occasion.active
-        at = slice(None) if members is None else members
-        if not (occasion.learn or self._measuring):
-            mean, variance = self.running.read(at)
-            known = self.measured.weight[at][..., None] > 0  # [n, 1, 1]
-            measured_mean, measured_variance = self.measured.read(at)
-            mean = torch.where(known, measured_mean, mean)
-            variance = torch.where(known, measured_variance, variance)
-            return (message - mean) * (variance + EPSILON).rsqrt()
+        at = occasion.members
+        if at is None:
+            at = torch.arange(len(self.mean), device=message.device)
+        if not occasion.learn:
+            mean, inverse = self._constants(at)
+            return (message - mean) * inverse
+        active = occasion.active
         if active is None and message.shape[1] < 2:
             active = torch.ones(message.shape[:2], dtype=torch.bool, device=message.device)
         if active is None:
-            batch = torch.ones(len(message), 1, dtype=torch.bool, device=message.device)
-            mean = message.mean(1, keepdim=True)  # [n, 1, D]
-            centred = message - mean
+            batch_mean = message.mean(1, keepdim=True)  # [n, 1, D]
+            centred = message - batch_mean
             variance = centred.square().mean(1, keepdim=True)
+            if not occasion.again:
+                self._add(at, batch_mean.detach()[:, 0], variance.detach()[:, 0], None)
         else:
-            mean, variance = self.running.read(at)
             message = torch.where(active[..., None], message, 0.0)  # whatever stood there
             weight = active[..., None].to(message.dtype)
             count = weight.sum(1, keepdim=True).clamp(min=1)
-            batch = active.sum(1, keepdim=True) >= 2  # [n, 1]
-            mean = torch.where(
-                batch[..., None], (message * weight).sum(1, keepdim=True) / count, mean
-            )
-            centred = message - mean
-            found = (centred.square() * weight).sum(1, keepdim=True) / count
-            variance = torch.where(batch[..., None], found, variance)
-        average, step = (self.measured, None) if self._measuring else (self.running, MOMENTUM)
+            batch_mean = (message * weight).sum(1, keepdim=True) / count
+            centred = message - batch_mean
+            variance = (centred.square() * weight).sum(1, keepdim=True) / count
+            enough = active.sum(1, keepdim=True) >= 2  # [n, 1]
+            if not occasion.again:
+                self._add(at, batch_mean.detach()[:, 0], variance.detach()[:, 0], enough)
+            # who speaks in one world alone has no batch to learn from
+            batch_mean = torch.where(enough[..., None], batch_mean, self.mean[at][:, None])
+            centred = message - batch_mean
+            variance = torch.where(enough[..., None], variance, self.variance[at][:, None])
+        kept = occasion.kept
         if not occasion.again:
-            average.add(at, mean.detach()[:, 0], variance.detach()[:, 0], batch, step)
-        return centred * (variance + EPSILON).rsqrt()
+            kept["mean"], kept["inverse"] = self._constants(at)
+        mean, inverse = kept["mean"], kept["inverse"]
+        with torch.no_grad():
+            scale = (variance + EPSILON).sqrt() * inverse
+            shift = (batch_mean - mean) * inverse
+        return centred * (variance + EPSILON).rsqrt() * scale + shift
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Averages by name, for a checkpoint."""
-        kept = {"running": self.running, "measured": self.measured}
-        return {
-            f"{k}.{name}": t for k, average in kept.items() for name, t in vars(average).items()
-        }
+    def _constants(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Running mean and inverse deviation, ``[n, 1, D]``; 0 and 1 before the first batch."""
+        return self.mean[at][:, None], (self.variance[at][:, None] + EPSILON).rsqrt()
 
-
-class _Average:
-    """Averages of batches' means and variances, by member."""
-
-    def __init__(self, size: int, message_size: int, device: torch.device) -> None:
-        self.mean = torch.zeros(size, message_size, device=device)
-        self.variance = torch.zeros(size, message_size, device=device)
-        self.weight = torch.zeros(size, 1, device=device)
-
-    def clear(self) -> None:
-        for tensor in vars(self).values():
-            tensor.zero_()
-
-    def read(self, at: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Mean and variance, ``[n, 1, D]``; 0 and 1 where there was no batch yet."""
-        weight = self.weight[at].clamp(min=1e-6)
-        variance = torch.where(self.weight[at] > 0, self.variance[at] / weight, 1.0)
-        return (self.mean[at] / weight)[:, None], variance[:, None]
-
-    def add(
-        self, at: Tensor | slice, mean: Tensor, variance: Tensor, good: Tensor, step: float | None
-    ) -> None:
+    def _add(self, at: Tensor, mean: Tensor, variance: Tensor, good: Tensor | None) -> None:
         """Take a batch's statistics ``[n, D]`` in, where ``good`` ``[n, 1]`` and finite.
 
-        Args:
-            step: share of the new batch in a moving average; None: all batches count alike.
+        The first batches count alike, later ones as in a moving average. Their spread about the
+        running mean is part of the variance (the moments of a mixture).
         """
-        if mean.device.type == "cpu" and isinstance(at, Tensor):
-            whole = bool(good.numpy().all()) and math.isfinite((mean.sum() + variance.sum()).item())
-            if whole:  # the same for all: fewer steps
-                self._add_all(at, mean, variance, step)
-                return
-        finite = (torch.isfinite(mean) & torch.isfinite(variance)).all(1, keepdim=True)
-        weight = (good & finite).to(mean.dtype)
-        keep = 1.0 if step is None else 1 - step * weight
-        weight = weight * (1.0 if step is None else step)
-        self.mean[at] = keep * self.mean[at] + weight * mean.nan_to_num()
-        self.variance[at] = keep * self.variance[at] + weight * variance.nan_to_num()
-        self.weight[at] = keep * self.weight[at] + weight
+        step = (1 / (self.batches[at] + 1)).clamp(min=MOMENTUM)  # [n, 1]
+        total = (mean.sum() + variance.sum()) if mean.device.type == "cpu" else None
+        taken: Tensor | float = 1.0
+        if good is not None or total is None or not math.isfinite(total.item()):
+            fine = (torch.isfinite(mean) & torch.isfinite(variance)).all(1, keepdim=True)
+            taken = (fine if good is None else fine & good).to(mean.dtype)
+            step, mean, variance = step * taken, mean.nan_to_num(), variance.nan_to_num()
+        before = self.mean[at]
+        apart = mean - before
+        spread = torch.addcmul(self.variance[at], step, apart.square())
+        self.mean[at] = torch.addcmul(before, step, apart)
+        self.variance[at] = torch.lerp(spread, variance, step.expand_as(spread))
+        self.batches[at] += taken
 
-    def _add_all(self, at: Tensor, mean: Tensor, variance: Tensor, step: float | None) -> None:
-        one = mean.new_ones(len(mean), 1)
-        for table, new in ((self.mean, mean), (self.variance, variance), (self.weight, one)):
-            if step is None:
-                table.index_add_(0, at, new)
-            else:
-                table.index_copy_(0, at, table.index_select(0, at).lerp_(new, step))
+    def tensors(self) -> dict[str, Tensor]:
+        """Statistics by name, for a checkpoint."""
+        return {f"statistics.{name}": tensor for name, tensor in vars(self).items()}

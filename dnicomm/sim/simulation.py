@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from dnicomm.sim.credit import Discount
 from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder, OwnNormalizer
 from dnicomm.sim.engine import Engine
 from dnicomm.sim.feedback import feedback_of
+from dnicomm.sim.gap import measure_gap
 from dnicomm.sim.memory import MemoryNeed, free_memory
 from dnicomm.sim.normalise import MessageNormalizer
 from dnicomm.sim.population import AgentSettings, UtilitySettings, build_populations
@@ -39,8 +40,8 @@ from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge
 from dnicomm.sim.whole_options import check_whole
 from dnicomm.sim.world import Env
 
-CALIBRATION_EPISODES = 2  # before each evaluation, at the same clocks each time
-CALIBRATION_LIMIT = 400  # world time of each, at most
+TRAINING_EPISODES = 2  # of training worlds, played in each evaluation at the same clocks
+LONG = 400  # world time from which one such episode is enough
 
 
 @dataclass
@@ -142,9 +143,9 @@ class Simulation:
             exact_window=self.exact_window, message_cost=self._message_cost(), seed=self.seed,
         )  # fmt: skip
         tests = self.env.make(worlds, "test", self.device)
-        self.calibrator = Engine(
+        self.rehearser = Engine(
             self.world, self.populations, self.edges, clocks, self.channel, feedback,
-            seed=self.seed, stream="calibrate", learn=False,
+            seed=self.seed, stream="rehearse", learn=False,
         )  # fmt: skip
         self.examiner = Engine(
             tests, self.populations, self.edges, clocks, self.channel, feedback,
@@ -273,31 +274,26 @@ class Simulation:
         return Result(summary["metrics"], summary, history, None if folder is None else folder.path)
 
     def evaluate(self, episodes: int | None = None) -> dict[str, Any]:
-        """Test on unseen data, and read the channels' and agents' figures since the last time."""
-        scores: dict[str, list[Tensor]] = {}
-        self._calibrate(scores)
-        scores |= self.examiner.scores(episodes or self.evaluation.episodes)
-        means = {name: torch.cat(values).mean().item() for name, values in scores.items()}
-        metrics = dict(sorted(means.items(), key=lambda item: item[0].startswith("train_")))
-        record = {"time": self.time, "episode": self.episode, "metrics": metrics} | self._figures()
+        """Test on unseen data, and read the channels' and agents' figures since the last time.
+
+        Scores of the training worlds, played without learning, are named ``train_…``;
+        ``train_gap`` is how much the first score is higher there.
+        """
+        trained = self.rehearser.scores(1 if self.world.horizon > LONG else TRAINING_EPISODES)
+        tested = self.examiner.scores(episodes or self.evaluation.episodes)
+        metrics = {name: torch.cat(scores).mean().item() for name, scores in tested.items()}
+        for name, scores in trained.items():
+            metrics[f"train_{name}"] = torch.cat(scores).mean().item()
+        gaps = [measure_gap(name, tested[name], trained[name]) for name in tested]
+        if gaps:
+            metrics["train_gap"] = gaps[0].size
+        warnings = [gap.words() for gap in gaps[:1] if gap.matters()]
+        record = {"time": self.time, "episode": self.episode, "metrics": metrics}
+        record |= {"warnings": warnings} | self._figures()
         for population in self.populations:
             population.channel_meter.reset()
             population.agent_meter.reset()
         return record
-
-    def _calibrate(self, scores: dict[str, list[Tensor]]) -> None:
-        """Measure the statistics of messages on the training worlds, for the agents as they are.
-
-        What they score there, without learning, goes into ``scores`` as ``train_…``.
-        """
-        encoders = [p.encoder for p in self.populations if p.encoder is not None]
-        with ExitStack() as measuring:
-            for encoder in encoders:
-                measuring.enter_context(encoder.measure())
-            for number in range(CALIBRATION_EPISODES):
-                if self.calibrator.play(number, CALIBRATION_LIMIT) < CALIBRATION_LIMIT:
-                    for name, values in self.world.score().items():
-                        scores.setdefault(f"train_{name}", []).append(values)
 
     def _figures(self) -> dict[str, Any]:
         channels: dict[str, Any] = {}
@@ -340,6 +336,7 @@ class Simulation:
             "num_worlds": self.num_worlds,
             "steps": self.time,
             "metrics": dict(last["metrics"]),
+            "warnings": list(last.get("warnings", ())),
             "channels": last["channels"],
             "agents": last["agents"],
             "agent_ticks": self.agent_ticks(),

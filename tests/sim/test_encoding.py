@@ -212,9 +212,9 @@ def test_what_arrives(encoder, feedback, town, device):
     """In evaluation bits or symbols; in training what their noise made of them."""
     sim = simulation(town(num_agents=2), FeedForward, encoder, feedback=feedback, device=device)
     told: list = []  # inboxes
-    for engine in (sim.engine, sim.examiner, sim.calibrator):
+    for engine in (sim.engine, sim.examiner, sim.rehearser):
         engine.intervene = lambda time, lane, members, inbox: told.append(inbox) or inbox
-    for engine in (sim.examiner, sim.calibrator):
+    for engine in (sim.examiner, sim.rehearser):
         told.clear()
         engine.play(0)
         sent = torch.cat([inbox.messages[inbox.mask] for inbox in told])

@@ -1,11 +1,13 @@
-"""Batch statistics over active worlds, with the gradient through them; constants in evaluation."""
+"""Constants on the way out, in training as in a test; the gradient is that of batch normalisation."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from dnicomm.sim.encoding import Occasion
-from dnicomm.sim.normalise import EPSILON, MessageNormalizer
+from dnicomm.sim.normalise import EPSILON, MOMENTUM, MessageNormalizer
 
 N, B, D = 3, 6, 4
 
@@ -20,7 +22,7 @@ def batch(seed, device, shape=(N, B, D)):
     return (torch.randn(shape, generator=generator) * 3 + 2).to(device).requires_grad_()
 
 
-def test_it_is_batch_normalisation_of_each_member(normalizer, device):
+def test_its_first_batch_is_batch_normalised(normalizer, device):
     """Value and gradient, against torch's own."""
     message, other = batch(0, device), batch(0, device)
     weight = batch(1, device).detach()
@@ -30,6 +32,30 @@ def test_it_is_batch_normalisation_of_each_member(normalizer, device):
     (want * weight).sum().backward()
     torch.testing.assert_close(out, want)
     torch.testing.assert_close(message.grad, other.grad)
+
+
+def test_a_message_is_the_same_in_training_and_in_a_test(normalizer, device):
+    """Whatever the batch: its mean and deviation are no part of what goes out."""
+    for seed in range(4):
+        message = batch(seed, device).detach() * (seed + 1) - 5 * seed
+        out = normalizer.encode(message, Occasion(True))
+        torch.testing.assert_close(out, normalizer.encode(message, Occasion(False)))
+    assert out.mean(1).abs().max() > 0.5
+
+
+def test_its_gradient_is_that_of_the_batch(normalizer, device):
+    """That of batch normalisation, in units of the running deviation (Ioffe, 2017)."""
+    normalizer.encode(batch(5, device).detach() * 3 + 1, Occasion(True))
+    message, other = batch(0, device), batch(0, device)
+    weight = batch(1, device).detach()
+    out = normalizer.encode(message, Occasion(True))
+    (out * weight).sum().backward()
+    _, deviation = constants(normalizer, device)
+    want = torch.stack([F.batch_norm(m, None, None, training=True, eps=EPSILON) for m in other])
+    own = (other.var(1, unbiased=False) + EPSILON).sqrt()
+    (want * weight * (own / deviation).detach()[:, None]).sum().backward()
+    torch.testing.assert_close(message.grad, other.grad)
+    assert message.grad.sum(1).abs().max() < 1e-9  # a common part is told nothing
 
 
 def test_worlds_that_are_not_active_are_no_part_of_the_batch(normalizer, device):
@@ -106,33 +132,52 @@ def test_nothing_is_known_before_the_first_batch(normalizer, device):
     torch.testing.assert_close(deviation, torch.full_like(mean, (1 + EPSILON) ** 0.5))
 
 
-def test_averages_follow_the_batches(normalizer, device):
-    """Unchanging statistics are known from the first batch on: the average has no bias."""
-    message = batch(0, device).detach()
-    for _ in range(3):
+def test_statistics_are_those_of_all_messages_so_far(normalizer, device):
+    """The first batches count alike: what differs within them and what differs between them."""
+    batches = [batch(seed, device).detach() + 4 * seed for seed in range(6)]
+    for n, message in enumerate(batches):
         normalizer.encode(message, Occasion(True))
         mean, deviation = constants(normalizer, device)
-        torch.testing.assert_close(mean, message.mean(1))
-        torch.testing.assert_close(deviation, (message.var(1, unbiased=False) + EPSILON).sqrt())
-    for _ in range(300):
-        normalizer.encode(message * 2 + 1, Occasion(True))
-    mean, _ = constants(normalizer, device)
-    torch.testing.assert_close(mean, message.mean(1) * 2 + 1)
+        so_far = torch.cat(batches[: n + 1], 1)
+        torch.testing.assert_close(mean, so_far.mean(1))
+        torch.testing.assert_close(deviation, (so_far.var(1, unbiased=False) + EPSILON).sqrt())
 
 
-def test_measured_statistics_are_the_mean_over_the_batches(normalizer, device):
-    for seed in range(5):  # what learning left behind does not matter
-        normalizer.encode(batch(seed, device).detach() * 9, Occasion(True))
-    batches = [batch(10 + seed, device).detach() for seed in range(4)]
-    for _ in range(2):  # measured anew each time
-        with normalizer.measure():
-            for message in batches:
-                out = normalizer.encode(message, Occasion(False))
-                assert out.mean(1).abs().max() < 1e-9  # as in training
-        mean, deviation = constants(normalizer, device)
-        torch.testing.assert_close(mean, torch.stack([m.mean(1) for m in batches]).mean(0))
-        variance = torch.stack([m.var(1, unbiased=False) for m in batches]).mean(0)
-        torch.testing.assert_close(deviation, (variance + EPSILON).sqrt())
+def test_statistics_follow_what_changes(normalizer, device):
+    """In the end the last 1 / MOMENTUM batches or so are what counts."""
+    message = batch(0, device).detach()
+    for _ in range(30):
+        normalizer.encode(message * 5 - 20, Occasion(True))
+    for _ in range(int(15 / MOMENTUM)):
+        normalizer.encode(message, Occasion(True))
+    mean, deviation = constants(normalizer, device)
+    torch.testing.assert_close(mean, message.mean(1), atol=1e-4, rtol=1e-4)
+    own = (message.var(1, unbiased=False) + EPSILON).sqrt()
+    torch.testing.assert_close(deviation, own, atol=1e-3, rtol=1e-3)
+
+
+def test_a_large_common_part_costs_no_precision(device):
+    """In float32, where the mean is a hundred thousand deviations away from zero."""
+    normalizer = MessageNormalizer(N, D, device)
+    message = batch(0, device).detach().float() * 0.1 + 1e4
+    for _ in range(50):
+        normalizer.encode(message, Occasion(True))
+    out = normalizer.encode(message, Occasion(False))
+    torch.testing.assert_close(out.mean(1), torch.zeros(N, D, device=device), atol=0.05, rtol=0)
+    torch.testing.assert_close(out.var(1), torch.full_like(out[:, 0], 1.2), atol=0.1, rtol=0)
+
+
+def test_computed_once_more_a_message_has_the_constants_of_its_tick(normalizer, device):
+    normalizer.encode(batch(3, device).detach(), Occasion(True))
+    first, message = Occasion(True), batch(0, device).detach()
+    out = normalizer.encode(message, first)
+    normalizer.encode(batch(1, device).detach() + 9, Occasion(True))
+    before = {name: value.clone() for name, value in normalizer.tensors().items()}
+    again = normalizer.encode(message, replace(first, again=True))
+    torch.testing.assert_close(again, out)
+    some = normalizer.encode(message[:, :3], replace(first, again=True))
+    torch.testing.assert_close(some, out[:, :3])
+    assert all(torch.equal(v, before[n]) for n, v in normalizer.tensors().items())
 
 
 def test_worlds_do_not_see_each_other_in_evaluation(normalizer, device):

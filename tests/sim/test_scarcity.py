@@ -309,7 +309,7 @@ def test_tests_score_what_the_world_pays(market):
     for cost in (0.0, 3.0):
         sim = simulation(market(), ActorCritic, standard_channel(cost=cost))
         scores.append(sim.evaluate()["metrics"]["return"])
-        assert all(e.message_cost == 0 for e in (sim.examiner, sim.calibrator))
+        assert all(e.message_cost == 0 for e in (sim.examiner, sim.rehearser))
     assert scores[0] == scores[1]
 
 

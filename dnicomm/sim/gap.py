@@ -1,0 +1,59 @@
+"""What a test loses of what the same agents reach on training worlds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ERRORS = 4.0  # standard errors from which a gap is no accident
+PART = 0.1  # of the larger of both scores, from which it matters
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One score of a test beside that on training worlds, neither with learning.
+
+    Args:
+        name: of the score.
+        test: mean over worlds and episodes.
+        training: the same.
+        error: standard error of the difference, worlds taken for independent.
+    """
+
+    name: str
+    test: float
+    training: float
+    error: float
+
+    @property
+    def size(self) -> float:
+        """Training less test."""
+        return self.training - self.test
+
+    def matters(self) -> bool:
+        """Whether it is neither small nor within what chance does."""
+        largest = max(abs(self.test), abs(self.training))
+        return abs(self.size) > max(ERRORS * self.error, PART * largest)
+
+    def words(self) -> str:
+        """What a user may do about it, in one line."""
+        return (
+            f"{self.name}: test {self.test:.3g}, training {self.training:.3g}, both without "
+            "learning: the agents know the training worlds, not the task; try more of them "
+            "(num_worlds), noise on what is seen, or message.normalise=own"
+        )
+
+
+def measure_gap(name: str, test: Sequence[Tensor], training: Sequence[Tensor]) -> Gap:
+    """The gap between scores ``[B]`` of some episodes and those of others."""
+    tested, trained = torch.cat(list(test)).double(), torch.cat(list(training)).double()
+    error = math.sqrt(_square_error(tested) + _square_error(trained))
+    return Gap(name, tested.mean().item(), trained.mean().item(), error)
+
+
+def _square_error(scores: Tensor) -> float:
+    return scores.var(unbiased=False).item() / max(len(scores) - 1, 1)
