@@ -90,8 +90,8 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
             console.print(table)
             if note:
                 console.print(note, style="dim")
-    for line in troubles(summary["agents"]):
-        console.print(line, style="bold yellow")
+    for line in (*summary.get("warnings", ()), *troubles(summary["agents"])):
+        console.print(line, style="bold yellow", soft_wrap=True)
 
 
 def troubles(agents: Figures) -> list[str]:

@@ -80,6 +80,7 @@ class SimulationWork(Work):
             "episodes": wanted.episodes or self.config["eval"]["episodes"],
             "worlds": simulation.examiner.world.num_worlds,
             "metrics": record["metrics"],
+            "warnings": record["warnings"],
             "communication": measures,
         }
 
@@ -92,6 +93,8 @@ class SimulationWork(Work):
             soft_wrap=True,
         )
         console.print(metrics_table(found["metrics"]))
+        for line in found["warnings"]:
+            console.print(line, style="bold yellow", soft_wrap=True)
         if found["communication"] is not None:
             print_communication(console, found["communication"])
 

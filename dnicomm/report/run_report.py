@@ -30,9 +30,10 @@ def report(view: RunView, others: Sequence[RunView] = (), live: bool = False) ->
         live: whether it is served while the run goes on.
     """
     page = Page(view.path.absolute().name, _subtitle(view))
-    if view.missing:
-        items = [element("li", line) for line in view.missing]
-        page.top.append(element("ul", *items, class_="warnings", aria_label="What is missing"))
+    notices = [*view.missing, *_warnings(view)]
+    if notices:
+        items = [element("li", line) for line in notices]
+        page.top.append(element("ul", *items, class_="warnings", aria_label="Warnings"))
     add_overview(page, view, others)
     add_curves(page, view, others)
     add_episodes(page, view)
@@ -75,6 +76,12 @@ def _write(view: RunView, others: Sequence[RunView]) -> Path:
     os.replace(temporary, target)  # who reads it finds the old page or the new one
     write_trace(view)
     return target
+
+
+def _warnings(view: RunView) -> list[str]:
+    """What the last evaluation warned of."""
+    found = view.last.get("warnings")
+    return [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
 
 
 def _subtitle(view: RunView) -> str:

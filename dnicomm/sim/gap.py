@@ -21,7 +21,7 @@ class Gap:
         name: of the score.
         test: mean over worlds and episodes.
         training: the same.
-        error: standard error of the difference, worlds taken for independent.
+        error: standard error of the difference; worlds of one episode have its clocks in common.
     """
 
     name: str
@@ -51,9 +51,20 @@ class Gap:
 def measure_gap(name: str, test: Sequence[Tensor], training: Sequence[Tensor]) -> Gap:
     """The gap between scores ``[B]`` of some episodes and those of others."""
     tested, trained = torch.cat(list(test)).double(), torch.cat(list(training)).double()
-    error = math.sqrt(_square_error(tested) + _square_error(trained))
+    between_worlds = _square_error(tested) + _square_error(trained)
+    error = math.sqrt(max(between_worlds, _between_episodes(test, training)))
     return Gap(name, tested.mean().item(), trained.mean().item(), error)
 
 
 def _square_error(scores: Tensor) -> float:
     return scores.var(unbiased=False).item() / max(len(scores) - 1, 1)
+
+
+def _between_episodes(test: Sequence[Tensor], training: Sequence[Tensor]) -> float:
+    """Squared standard error of the difference from the means of the episodes, pooled."""
+    means = [torch.stack([s.double().mean() for s in scores]) for scores in (test, training)]
+    freedom = len(test) + len(training) - 2
+    if freedom < 1:
+        return 0.0
+    squares = sum((m - m.mean()).square().sum().item() for m in means)
+    return squares / freedom * (1 / len(test) + 1 / len(training))

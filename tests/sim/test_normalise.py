@@ -1,4 +1,4 @@
-"""Constants on the way out, in training as in a test; the gradient is that of batch normalisation."""
+"""Constants on the way out, in training as in a test; gradients as of batch normalisation."""
 
 from dataclasses import replace
 
