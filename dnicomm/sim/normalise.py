@@ -103,7 +103,8 @@ class _Batch:
 
 def _measure(message: Tensor, active: Tensor | None) -> _Batch:
     """Statistics of ``message`` ``[n, B, D]`` over its ``active`` ``[n, B]`` worlds (None: all)."""
-    good, count = None, message.shape[1]
+    good: Tensor | None = None
+    count: Tensor | int = message.shape[1]
     if active is None:
         mean = message.mean(1, keepdim=True)
         centred = message - mean
