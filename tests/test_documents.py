@@ -78,7 +78,7 @@ def test_a_command_line_runs(page, words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", [*sys.path])
     for package in ("tensorboard", "wandb", "matplotlib"):
         if package in str(words):
-            pytest.importorskip(package, reason=f"{package} is not installed")
+            pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
     words = [w.replace("seed=0,1,2", "seed=0") for w in words]
     if "RUN" in words:
         assert main(["run", *SMALL, "hydra.run.dir=RUN"]) in (0, None)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dnicomm.core.interface import Interface, Message
+from dnicomm.core.precision import runs_lstm
 from dnicomm.core.window import Window
 
 
@@ -23,7 +24,8 @@ class RecurrentCore(Protocol):
 class LSTMCore(nn.Module):
     """An LSTM whose state ``[B, 2H]`` is output and cell side by side (paper, section 2.2).
 
-    A whole window is one fused call. The forget gate's bias starts at 1.
+    A whole window is one fused call. The forget gate's bias starts at 1. Under autocast it computes
+    in single precision where the machine has no LSTM of a lower one.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -36,8 +38,19 @@ class LSTMCore(nn.Module):
 
     def forward(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, c = (part.contiguous() for part in state[None].chunk(2, -1))  # [1, B, H] each
-        outputs, (h, c) = self.lstm(xs, (h, c))
+        if in_single_precision(xs.device.type):
+            with torch.autocast(xs.device.type, enabled=False):
+                outputs, (h, c) = self.lstm(xs.float(), (h.float(), c.float()))
+        else:
+            outputs, (h, c) = self.lstm(xs, (h, c))
         return outputs, torch.cat([h, c], -1)[0].to(state.dtype)  # autocast makes it another
+
+
+def in_single_precision(device_type: str) -> bool:
+    """Whether autocast is on and asks for an LSTM that the device does not have."""
+    if not torch.is_autocast_enabled(device_type):
+        return False
+    return not runs_lstm(torch.get_autocast_dtype(device_type), device_type)
 
 
 class FutureGradients(nn.Module):

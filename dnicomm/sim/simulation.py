@@ -57,7 +57,7 @@ class Simulation:
         channel: what happens to messages.
         topology: who sends to whom; None: the environment's own, else all to all.
         message_size: D.
-        normalise: batch-normalised messages, where there are at least two worlds; ``own``: each
+        normalise: batch-renormalised messages, where there are at least two worlds; ``own``: each
             message by its own mean and deviation.
         discrete: makes messages discrete instead (``GumbelSymbol``, ``RegulariseDiscretise``);
             None: they are vectors.

@@ -373,7 +373,9 @@ def test_cartpole_runs():
 
 @pytest.mark.parametrize("make", CRITICS)
 def test_foreign_agents_talk_at_irregular_times(make):
-    pytest.importorskip("mpe2", reason="these environments come with the extra 'mpe'")
+    pytest.importorskip(
+        "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
+    )
     simulation = Simulation(
         env=PettingZooEnv("mpe2.simple_spread_v3", {"max_cycles": 25}),
         agent=make, clock=PoissonClock(0.5), channel=Delay(0, 2), message_size=4,

@@ -48,7 +48,9 @@ def records_of(path):
 
 def in_wandb(folder):
     """All points of the one offline run, its configuration and its id."""
-    proto = pytest.importorskip("wandb.proto.wandb_internal_pb2", reason="wandb is not installed")
+    proto = pytest.importorskip(
+        "wandb.proto.wandb_internal_pb2", reason="wandb is not installed", exc_type=ImportError
+    )
     (path,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
     points, about = {}, None
     for data in records_of(path):
@@ -107,7 +109,9 @@ def test_tensorboard_shows_what_the_metrics_say_also_after_a_kill(cli):
 
 @pytest.mark.slow
 def test_wandb_shows_what_the_metrics_say_also_after_a_kill(cli, monkeypatch):
-    pytest.importorskip("wandb", reason="wandb is not installed (pip install dnicomm[wandb])")
+    pytest.importorskip(
+        "wandb", reason="wandb is not installed (pip install dnicomm[wandb])", exc_type=ImportError
+    )
     monkeypatch.setenv("WANDB_MODE", "online")  # what a user may have set: nothing is sent anyway
     resumed = stopped_and_resumed(cli, "logger=[wandb,tensorboard]")
     folder = next(resumed)

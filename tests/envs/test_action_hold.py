@@ -26,7 +26,9 @@ def _without_a_screen(monkeypatch):
 
 @pytest.fixture(params=MPE)
 def parallel(request):
-    pytest.importorskip("mpe2", reason="these environments come with the extra 'mpe'")
+    pytest.importorskip(
+        "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
+    )
     return importlib.import_module(f"mpe2.{request.param}").parallel_env
 
 

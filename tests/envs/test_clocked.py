@@ -19,7 +19,9 @@ from dnicomm.sim.clock import (
     TraceClock,
 )
 
-pytest.importorskip("mpe2", reason="these environments come with the extra 'mpe'")
+pytest.importorskip(
+    "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
+)
 
 MPE = ["simple_spread_v3", "simple_speaker_listener_v4", "simple_reference_v3"]
 IRREGULAR = PoissonClock(0.4)

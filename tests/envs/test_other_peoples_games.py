@@ -22,7 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def needs(module):
     """The module's name, if it can be imported."""
     package = "pygame" if ".butterfly." in module else "pettingzoo.classic"
-    pytest.importorskip(package, reason=f"{module} needs {package} (pip install pettingzoo[all])")
+    pytest.importorskip(
+        package,
+        reason=f"{module} needs {package} (pip install pettingzoo[all])",
+        exc_type=ImportError,
+    )
     try:
         importlib.import_module(module)
     except Exception as error:

@@ -38,7 +38,9 @@ def begin(env, num_worlds=7, seed=0):
 
 def mpe(name, world, copy, **kwargs):
     """mpe2's environment, put where world number ``copy`` begins."""
-    module = pytest.importorskip(f"mpe2.{MPE[name]}", reason="mpe2 comes with the extra 'mpe'")
+    module = pytest.importorskip(
+        f"mpe2.{MPE[name]}", reason="mpe2 comes with the extra 'mpe'", exc_type=ImportError
+    )
     env = module.parallel_env(**kwargs)
     env.reset(seed=0)
     theirs = env.unwrapped.world

@@ -6,7 +6,9 @@ import torch
 from dnicomm.envs import channelled, clocked, clocked_parallel, reference_v0, speaker_listener_v0
 from dnicomm.sim import Delay, PoissonClock
 
-pytest.importorskip("ray.rllib", reason='RLlib is not installed (pip install "ray[rllib]")')
+pytest.importorskip(
+    "ray.rllib", reason='RLlib is not installed (pip install "ray[rllib]")', exc_type=ImportError
+)
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 RATES = PoissonClock(0.5)

@@ -7,7 +7,9 @@ import torch
 from dnicomm.envs import channelled, clocked, clocked_parallel, reference_v0
 from dnicomm.sim import Delay, Drop, PoissonClock, Series
 
-supersuit = pytest.importorskip("supersuit", reason="SuperSuit is not installed")
+supersuit = pytest.importorskip(
+    "supersuit", reason="SuperSuit is not installed", exc_type=ImportError
+)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CLOCKS = {"agent_0": PoissonClock(0.5), "agent_1": PoissonClock(0.3)}
@@ -48,7 +50,9 @@ def test_a_vector_of_environments(make):
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_stable_baselines_trains(make):
-    sb3 = pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not installed")
+    sb3 = pytest.importorskip(
+        "stable_baselines3", reason="Stable-Baselines3 is not installed", exc_type=ImportError
+    )
     model = sb3.PPO(
         "MlpPolicy",
         vector(make, "stable_baselines3"),

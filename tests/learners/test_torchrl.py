@@ -6,7 +6,9 @@ import torch
 from dnicomm.envs import channelled, clocked, clocked_parallel, reference_v0
 from dnicomm.sim import Delay, PoissonClock
 
-pytest.importorskip("torchrl", reason="TorchRL is not installed (pip install torchrl)")
+pytest.importorskip(
+    "torchrl", reason="TorchRL is not installed (pip install torchrl)", exc_type=ImportError
+)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 AGENTS = ["agent_0", "agent_1"]

@@ -10,7 +10,9 @@ from dnicomm.report.comparing import compare
 from dnicomm.report.comparison import comparison_page
 from dnicomm.report.serve import Server
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed", exc_type=ImportError
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 OPTIONS = [

@@ -221,6 +221,8 @@ def test_the_sheet_has_the_figures_as_they_are(sweep):
 
 
 def test_the_picture(sweep, tmp_path):
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed (dnicomm[plot])")
+    pytest.importorskip(
+        "matplotlib", reason="matplotlib is not installed (dnicomm[plot])", exc_type=ImportError
+    )
     assert draw_comparison(compare([sweep]), tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
