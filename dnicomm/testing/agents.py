@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dnicomm.core import Population
-from dnicomm.errors import UserError
+from dnicomm.core.parameters import (
+    check_parameters,
+    frozen_parameters,
+    learnable_parameters,
+    rate_factors,
+)
+from dnicomm.errors import error_line, user_frame
 from dnicomm.sim import Agent, AgentSpec, Inbox, Outcome, TickOutput
-from dnicomm.testing.complaints import Complaints, Stop, plain, said
+from dnicomm.sim.agent_mistakes import AttributeWatch, growth
+from dnicomm.testing.complaints import Complaints, Stop, plain
 
 WORLDS = 5
 # what topologies and environments ask of agents; the first is the one checked in full
@@ -60,8 +67,7 @@ def _check(
 ) -> None:
     agents = [_build(factory, spec, found, seed) for seed in (0, 1)]
     state = _initial_state(agents[0], found)
-    with found.step("tick failed"):
-        output, inputs = _tick(agents[0], spec, state)
+    output, inputs = _tick(agents[0], spec, state, found)
     _check_output(output, spec, state, found)
     if found:
         raise Stop
@@ -80,6 +86,11 @@ def _build(
         agent = factory(spec)
     if not isinstance(agent, Agent):
         found.fail(f"a {type(agent).__name__} was built, and that is no Agent (dnicomm.sim.Agent)")
+    try:
+        check_parameters(agent, torch.get_default_dtype())
+        rate_factors(agent)
+    except ValueError as error:
+        found.fail(str(error))
     agent.eval()  # dropout differs from call to call, as it should
     return agent
 
@@ -111,9 +122,40 @@ def _inputs(spec: AgentSpec, state: Any) -> tuple[Tensor, Inbox, Any]:
     return observation, Inbox(messages, mask, age.float()), state
 
 
-def _tick(agent: Agent, spec: AgentSpec, state: Any) -> tuple[TickOutput, Any]:
+def _tick(
+    agent: Agent, spec: AgentSpec, state: Any, found: Complaints
+) -> tuple[TickOutput, Any]:
+    """The first of a few ticks, and what they are given; an agent must not change but in buffers."""
     inputs = _inputs(spec, state)
-    return agent.tick(*_copies(inputs)), inputs
+    watch, before = AttributeWatch(), _values(agent)
+    output = None
+    while not watch.is_over:
+        with found.step("tick failed"):
+            again = agent.tick(*_copies(inputs))
+        output = again if output is None else output
+        grown = watch.growing(agent)
+    if grown is not None:
+        found.add(growth(grown))
+    for name, parameter in agent.named_parameters():
+        if not torch.equal(parameter.detach(), before[parameter]):
+            found.add(
+                f"tick changes the parameter {name}; only the optimiser may, and what else changes "
+                "belongs in a buffer (register_buffer)"
+            )
+    _put_back(before)
+    return output, inputs
+
+
+def _values(agent: Agent) -> dict[Tensor, Tensor]:
+    """Parameters and buffers, each with a copy of its values."""
+    return {value: value.detach().clone() for value in [*agent.parameters(), *agent.buffers()]}
+
+
+@torch.no_grad()
+def _put_back(values: dict[Tensor, Tensor]) -> None:
+    for value, before in values.items():
+        if not torch.equal(value, before):  # a graph may need what has not changed
+            value.copy_(before)
 
 
 def _check_output(output: Any, spec: AgentSpec, state: Any, found: Complaints) -> None:
@@ -158,6 +200,8 @@ def _check_loss(agent: Agent, spec: AgentSpec, output: TickOutput, found: Compla
         raise Stop
     total = loss.sum() + output.message.sum()
     if not total.requires_grad:
+        if frozen_parameters(agent) and not learnable_parameters(agent):
+            return  # it was never meant to learn
         found.fail("neither loss nor message depends on a parameter: there is nothing to learn")
     with found.step("loss and message can't be differentiated"):
         total.backward()
@@ -169,10 +213,12 @@ def _check_loss(agent: Agent, spec: AgentSpec, output: TickOutput, found: Compla
 def _check_worlds(agent: Agent, inputs: Any, output: TickOutput, found: Complaints) -> None:
     """What happens in one world must not reach another."""
     agent.train()
+    before = _values(agent)  # a tick may count in its buffers
     with found.step("tick failed in training mode"), torch.random.fork_rng():
         torch.manual_seed(0)
         one = agent.tick(*_copies(inputs))
         changed = pytree.tree_map(_other_first_world, inputs)
+        _put_back(before)
         torch.manual_seed(0)
         other = agent.tick(*_copies(changed))
     agent.eval()
@@ -191,23 +237,45 @@ def _check_worlds(agent: Agent, inputs: Any, output: TickOutput, found: Complain
 
 
 def _check_stacked(agents: list[Agent], inputs: Any, found: Complaints) -> None:
-    """Equal agents are computed in one kernel, by torch.func.vmap."""
+    """An agent alone of its kind is lent its parameters; several are computed by torch.func.vmap."""
     try:
-        population = Population(agents)
-        stacked = pytree.tree_map(lambda leaf: torch.stack([leaf, leaf]), inputs)
-        both = population.call(population.rows(), "tick", *stacked)
-    except (Exception, UserError) as error:
+        alone = _computed(agents[:1], inputs)
+    except Exception as error:
+        found.add(f"it can't be computed with parameters that are lent to it: {_told(error)}")
+        return
+    try:
+        both = _computed(agents, inputs)
+    except Exception as error:
         found.add(
-            f"several of them can't be computed at once by torch.func.vmap: {said(error)} "
+            f"several of them can't be computed at once by torch.func.vmap: {_told(error)} "
             "(no Python branches on values of tensors, no .item(), no writing in place)"
         )
         return
     for row, agent in enumerate(agents):
-        alone = agent.tick(*_copies(inputs))
-        pairs = ((both.action[row], alone.action), (both.message[row], alone.message))
-        if any(not torch.allclose(a, b, atol=1e-4) for a, b in pairs):
-            found.add("two of them computed at once give other results than one by one")
-            return
+        before = _values(agent)
+        one = agent.tick(*_copies(inputs))
+        _put_back(before)
+        for many, said in ((both, "two of them computed at once"),
+                           (alone, "one of them computed with parameters lent to it")):  # fmt: skip
+            if row >= len(many.action):
+                continue
+            pairs = ((many.action[row], one.action), (many.message[row], one.message))
+            if any(not torch.allclose(a, b, atol=1e-4) for a, b in pairs):
+                others = "one by one" if many is both else "by itself"
+                found.add(f"{said} give other results than {others}")
+                return
+
+
+def _computed(agents: list[Agent], inputs: Any) -> TickOutput:
+    """The tick of agents as rows of a population, ``[n, B, …]``."""
+    population = Population(agents)
+    stacked = pytree.tree_map(lambda leaf: torch.stack([leaf] * len(agents)), inputs)
+    output: TickOutput = population.call(population.rows(), "tick", *stacked)
+    return output
+
+
+def _told(error: Exception) -> str:
+    return f"{error_line(error)}{user_frame(error) or ''}"
 
 
 def _copies(inputs: Any) -> Any:

@@ -1,0 +1,163 @@
+"""What a module's parameters must be so that rows of a population can hold them.
+
+Parameters that learn lie side by side in one matrix, so they are of one floating-point type. Frozen
+ones (``requires_grad=False``) and buffers are kept each by itself, and may be of any type.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+from torch.utils import _pytree as pytree
+
+from dnicomm.errors import nearest
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+# what nn.Module keeps in its own attributes: values that are lent, submodules and hooks
+_OWN = set(vars(nn.Module()))
+
+
+def learnable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that an optimiser steps, by name, tied ones once."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def frozen_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters with ``requires_grad=False``, by name, tied ones once."""
+    return {name: p for name, p in module.named_parameters() if not p.requires_grad}
+
+
+def check_parameters(module: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Check that a population can hold a module.
+
+    Args:
+        dtype: what parameters that learn must be; None: of one floating-point type.
+
+    Raises:
+        ValueError: if a parameter has no shape yet, is of another type or has hooks.
+    """
+    for kind, named in (("parameter", module.named_parameters()),
+                        ("buffer", module.named_buffers())):  # fmt: skip
+        for name, value in named:
+            if isinstance(value, UninitializedTensorMixin):
+                raise ValueError(
+                    f"{kind} {name} has no shape yet (a lazy layer); give the layer its sizes when "
+                    "it is made"
+                )
+    for path, part in module.named_modules():
+        sparse = isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse
+        if sparse and part.weight.requires_grad:
+            raise ValueError(
+                f"parameter {path}.weight has sparse gradients (sparse=True), and rows are dense; "
+                "leave sparse out"
+            )
+    first = ""
+    for name, parameter in learnable_parameters(module).items():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise ValueError(
+                f"parameter {name} has a gradient hook, which would never be called: parameters "
+                "are lent to the module; change the gradient in tick or loss instead"
+            )
+        if dtype is None and parameter.is_floating_point():
+            first, dtype = f", as {name} is", parameter.dtype
+        if dtype is None or parameter.dtype != dtype:
+            wanted = "of a floating-point type" if dtype is None else f"{_short(dtype)}{first}"
+            raise ValueError(
+                f"parameter {name} is {_short(parameter.dtype)}; parameters that learn must be "
+                f"{wanted} (frozen ones, requires_grad=False, and buffers may be of any type)"
+            )
+
+
+def difference(modules: Sequence[nn.Module]) -> tuple[int, str] | None:
+    """In what modules differ beside their values: the number of the first that does, and what."""
+    first, *others = (_described(module) for module in modules)
+    for number, other in enumerate(others, 1):
+        if list(other.items()) == list(first.items()):
+            continue
+        for name in [*first, *other]:
+            pair = [d.get(name, f"no {name}") for d in (first, other)]
+            if pair[0] != pair[1]:
+                return number, " and ".join(pair)
+        return number, "another order of parameters"
+    return None
+
+
+def _described(module: nn.Module) -> dict[str, str]:
+    found = {}
+    for name, value in module.named_parameters():
+        state = "" if value.requires_grad else ", frozen"
+        found[name] = f"parameter {name} {list(value.shape)} {_short(value.dtype)}{state}"
+    for name, value in module.named_buffers():
+        found[name] = f"buffer {name} {list(value.shape)} {_short(value.dtype)}"
+    return found
+
+
+def rate_factors(module: nn.Module) -> list[float] | None:
+    """The factor on the learning rate of each parameter that learns; None: 1 for all.
+
+    A module says it in ``rate_factors``: from a pattern (``encoder``, ``encoder.*.bias``), of names
+    of parameters or of a submodule, to a factor. The first pattern that fits a name counts.
+
+    Raises:
+        ValueError: if a pattern fits nothing, or a factor is no number of at least 0.
+    """
+    given: Any = getattr(module, "rate_factors", None)
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise ValueError(f"rate_factors is a {type(given).__name__}; it must be a dict from names")
+    known = [name for name, _ in module.named_parameters()]
+    for pattern, factor in given.items():
+        number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not (number and math.isfinite(factor) and factor >= 0):
+            raise ValueError(f"rate_factors: {pattern!r} is {factor}; must be a number of 0 or more")
+        if not any(_fits(name, pattern) for name in known):
+            raise ValueError(
+                f"rate_factors: no parameter is called {pattern!r}.{nearest(str(pattern), known)}"
+            )
+    if not given:
+        return None
+    return [
+        next((float(factor) for pattern, factor in given.items() if _fits(name, pattern)), 1.0)
+        for name in learnable_parameters(module)
+    ]
+
+
+def _fits(name: str, pattern: Any) -> bool:
+    return isinstance(pattern, str) and (
+        fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
+    )
+
+
+def kept_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors in attributes that are neither parameters nor buffers, each with its attribute."""
+    for prefix, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name not in _OWN and not isinstance(value, int | float | str | nn.Module):
+                path = f"{prefix}.{name}" if prefix else name
+                yield from (
+                    (path, leaf) for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)
+                )
+
+
+def copy_module(module: AnyModule) -> AnyModule:
+    """A deep copy; what a tick has left in attributes is cut from its graph in it."""
+    memo: dict[int, Any] = {}
+    for _, value in kept_tensors(module):
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+            memo[id(value)] = None  # a map that is over: there is nothing in it any more
+        elif not value.is_leaf:
+            memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

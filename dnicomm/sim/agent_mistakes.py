@@ -1,0 +1,126 @@
+"""What goes wrong inside an agent: one line that says whose, when, and where in its author's file.
+
+A module of torch may do more than an agent can: it may keep lists, have parameters without a shape,
+or be made differently each time. What can't be computed is refused before or at the first ticks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from dnicomm.core.parameters import check_parameters, difference, kept_tensors, rate_factors
+from dnicomm.errors import UserError, error_line, shortened, user_frame
+
+WATCHED = 3  # ticks after which a list that grows has grown each time
+
+
+def raise_mistake(
+    what: str, names: Sequence[str], module: nn.Module, error: Exception, time: int | None = None
+) -> NoReturn:
+    """Raise what an agent's own code raised as one line; to be called while it is handled.
+
+    Args:
+        what: the method, for the message.
+        names: of the agents.
+        module: one of them.
+        time: world time; None: before any.
+
+    Raises:
+        UserError: with ``error`` as its cause.
+        Exception: ``error`` itself, if it is such a line already or memory ran out.
+    """
+    if isinstance(error, UserError | MemoryError | torch.OutOfMemoryError):
+        raise error
+    kind, hint = type(module), ""
+    when = "" if time is None else f" at world time {time}"
+    kept = sorted({path for path, v in kept_tensors(module) if _is_left_over(module, path, v)})
+    if kept:
+        hint = f". Its attribute {shortened(kept)} keeps tensors of an earlier tick: {_PLACES}"
+    elif kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__:
+        hint = (
+            f". What an agent gets wrong: dnicomm check {kind.__module__}.{kind.__qualname__}"
+        )
+    if len(names) > 1 and ("vmap" in str(error) or "Batching rule" in str(error)):
+        hint = f". Equal agents are computed at once by torch.func.vmap, which can't do this{hint}"
+    raise UserError(
+        f"agent {shortened(names)}: {what} failed{when}: {error_line(error).rstrip(".")}"
+        f"{user_frame(error) or ''}{hint}"
+    ) from error
+
+
+def raise_build_mistake(what: str, error: Exception) -> NoReturn:
+    """Raise what a plug-in's own constructor raised as one line; while it is handled.
+
+    Raises:
+        UserError: with ``error`` as its cause.
+        Exception: ``error`` itself, if it is such a line already or memory ran out.
+    """
+    if isinstance(error, UserError | MemoryError | torch.OutOfMemoryError):
+        raise error
+    where = user_frame(error) or ""
+    raise UserError(f"{what}: it can't be built: {error_line(error)}{where}") from error
+
+
+_PLACES = "what it remembers belongs in its state, what it counts in a buffer (register_buffer)"
+
+
+def _is_left_over(module: nn.Module, path: str, value: torch.Tensor) -> bool:
+    """Whether a tensor in an attribute is of the graph or the map of a tick that is over."""
+    owner = module.get_submodule(path.rpartition(".")[0])
+    if owner._forward_pre_hooks or isinstance(owner, nn.RNNBase):  # made anew in each call
+        return False
+    return torch._C._functorch.is_functorch_wrapped_tensor(value) or not value.is_leaf
+
+
+def check_members(names: Sequence[str], members: Sequence[nn.Module]) -> None:
+    """Check that agents or utility models of one kind can be rows of a population.
+
+    Args:
+        names: what to call each of them, for messages.
+
+    Raises:
+        UserError: if a parameter can't be held, or they differ in more than values.
+    """
+    for name, member in zip(names, members, strict=True):
+        try:
+            check_parameters(member, torch.get_default_dtype())
+            rate_factors(member)
+        except ValueError as error:
+            raise UserError(f"{name}: {error}") from error
+    found = difference(members)
+    if found is not None:
+        number, text = found
+        raise UserError(
+            f"{names[0]} and {names[number]} are of one kind and configuration, so they must be "
+            f"equal but for their values; there is {text}"
+        )
+
+
+class AttributeWatch:
+    """Finds lists and dicts on a module that grow by tensors at each of its first ticks."""
+
+    def __init__(self) -> None:
+        self._counts: list[Counter[str]] = []
+
+    def growing(self, module: nn.Module) -> str | None:
+        """The attribute that has grown at each tick so far, once there were enough of them."""
+        self._counts.append(Counter(path for path, _ in kept_tensors(module)))
+        if not self.is_over:
+            return None
+        first, second, third = self._counts
+        return next((path for path in third if first[path] < second[path] < third[path]), None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has seen enough."""
+        return len(self._counts) == WATCHED
+
+
+def growth(path: str) -> str:
+    """What is wrong with an attribute that grows."""
+    return f"tick appends tensors to {path}, an attribute of the module: {_PLACES}"
