@@ -48,7 +48,7 @@ def raise_mistake(
     if len(names) > 1 and ("vmap" in str(error) or "Batching rule" in str(error)):
         hint = f". Equal agents are computed at once by torch.func.vmap, which can't do this{hint}"
     raise UserError(
-        f"agent {shortened(names)}: {what} failed{when}: {error_line(error).rstrip(".")}"
+        f"agent {shortened(names)}: {what} failed{when}: {error_line(error).rstrip('.')}"
         f"{user_frame(error) or ''}{hint}"
     ) from error
 
@@ -102,23 +102,32 @@ def check_members(names: Sequence[str], members: Sequence[nn.Module]) -> None:
 
 
 class AttributeWatch:
-    """Finds lists and dicts on a module that grow by tensors at each of its first ticks."""
+    """Finds lists and dicts on a module that grow by tensors in each of its first ticks."""
 
     def __init__(self) -> None:
-        self._counts: list[Counter[str]] = []
+        self.ticks = 0  # seen so far
+        self._before: Counter[str] = Counter()
+        self._grown: set[str] = set()  # in all of them
 
-    def growing(self, module: nn.Module) -> str | None:
-        """The attribute that has grown at each tick so far, once there were enough of them."""
-        self._counts.append(Counter(path for path, _ in kept_tensors(module)))
-        if not self.is_over:
-            return None
-        first, second, third = self._counts
-        return next((path for path in third if first[path] < second[path] < third[path]), None)
+    def begin(self, module: nn.Module) -> None:
+        """Look at a module before a tick."""
+        self._before = _kept(module)
+
+    def end(self, module: nn.Module) -> str | None:
+        """Look at it after the tick; the attribute that grew in each tick, once it is over."""
+        self.ticks += 1
+        grown = {path for path, count in _kept(module).items() if count > self._before[path]}
+        self._grown = grown if self.ticks == 1 else self._grown & grown
+        return min(self._grown, default=None) if self.is_over else None
 
     @property
     def is_over(self) -> bool:
         """Whether it has seen enough."""
-        return len(self._counts) == WATCHED
+        return self.ticks == WATCHED
+
+
+def _kept(module: nn.Module) -> Counter[str]:
+    return Counter(path for path, _ in kept_tensors(module))
 
 
 def growth(path: str) -> str:

@@ -61,6 +61,8 @@ def _tick_members(
     with stage("observe"):
         observation = world.observe(numbers)
         allowed = world.allowed(numbers) if population.spec.discrete else None
+    if population.watch is not None:
+        population.watch.begin(population.agents.template)
     try:
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
     except Exception as error:
@@ -98,13 +100,13 @@ def _tick_members(
 
 
 def _watch_attributes(population: AgentPopulation, members: Index) -> None:
-    """Refuse a module that keeps more at each tick; looks at the first few ticks only.
+    """Refuse a module that keeps more after each tick; looks at the first few ticks only.
 
     Raises:
         UserError: names the attribute.
     """
     assert population.watch is not None
-    grown = population.watch.growing(population.agents.template)
+    grown = population.watch.end(population.agents.template)
     if grown is not None:
         raise UserError(f"agent {population.names[int(members[0])]}: {growth(grown)}")
     if population.watch.is_over:

@@ -130,10 +130,11 @@ def _tick(
     watch, before = AttributeWatch(), _values(agent)
     output = None
     while not watch.is_over:
+        watch.begin(agent)
         with found.step("tick failed"):
             again = agent.tick(*_copies(inputs))
         output = again if output is None else output
-        grown = watch.growing(agent)
+        grown = watch.end(agent)
     if grown is not None:
         found.add(growth(grown))
     for name, parameter in agent.named_parameters():
