@@ -120,8 +120,9 @@ def rate_factors(module: nn.Module) -> list[float] | None:
         if not (number and math.isfinite(factor) and factor >= 0):
             raise ValueError(f"rate_factors: {pattern!r} is {factor}; must be a number of 0 or more")
         if not any(_fits(name, pattern) for name in known):
+            parts = {name.partition(".")[0] for name in known}
             raise ValueError(
-                f"rate_factors: no parameter is called {pattern!r}.{nearest(str(pattern), known)}"
+                f"rate_factors: no parameter is called {pattern!r}.{nearest(str(pattern), parts)}"
             )
     if not given:
         return None
