@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 # packages whose frames are not the user's code, beside the standard library
 _NOT_THE_USERS = {"dnicomm", "functorch", "gymnasium", "numpy", "pettingzoo", "torch"}
+_STANDARD = os.path.dirname(os.__file__)
 
 
 class UserError(Exception):
@@ -65,7 +66,9 @@ def user_frame(error: BaseException) -> str | None:
         module, path = frame.f_globals.get("__name__", ""), frame.f_code.co_filename
         package = module.partition(".")[0]
         generated = path.startswith("<") and module != "__main__"  # by dataclasses and the like
-        if not (generated or package in _NOT_THE_USERS or package in sys.stdlib_module_names):
+        # somebody's own file may have the name of a standard module
+        standard = package in sys.stdlib_module_names and path.startswith(_STANDARD)
+        if not (generated or standard or package in _NOT_THE_USERS):
             found = f" ({_short_path(path)}:{line})"
     return found
 
