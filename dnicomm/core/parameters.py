@@ -76,28 +76,53 @@ def check_parameters(module: nn.Module, dtype: torch.dtype | None = None) -> Non
             )
 
 
-def difference(modules: Sequence[nn.Module]) -> tuple[int, str] | None:
-    """In what modules differ beside their values: the number of the first that does, and what."""
-    first, *others = (_described(module) for module in modules)
+class UnequalModules(ValueError):
+    """Modules of one population differ in more than their values.
+
+    Args:
+        number: of the first that differs from number 0.
+        found: what the two have.
+    """
+
+    def __init__(self, number: int, found: str) -> None:
+        super().__init__(
+            "the modules of a population must have equal parameters and buffers; in numbers 0 and "
+            f"{number} there is {found}"
+        )
+        self.number, self.found = number, found
+
+
+def check_equal(modules: Sequence[nn.Module]) -> None:
+    """Check that modules differ in nothing but their values.
+
+    Raises:
+        UnequalModules: names the first parameter or buffer in which two differ.
+    """
+    first, *others = (_structure(module) for module in modules)
     for number, other in enumerate(others, 1):
-        if list(other.items()) == list(first.items()):
+        if other == first:
             continue
-        for name in [*first, *other]:
-            pair = [d.get(name, f"no {name}") for d in (first, other)]
+        named = [{line[0]: line for line in lines} for lines in (first, other)]
+        for name in [line[0] for line in first + other]:
+            pair = [own.get(name) for own in named]
             if pair[0] != pair[1]:
-                return number, " and ".join(pair)
-        return number, "another order of parameters"
-    return None
+                found = [f"no {name}" if own is None else _shown(*own) for own in pair]
+                raise UnequalModules(number, " and ".join(found))
+        raise UnequalModules(number, "another order of parameters")
 
 
-def _described(module: nn.Module) -> dict[str, str]:
-    found = {}
-    for name, value in module.named_parameters():
-        state = "" if value.requires_grad else ", frozen"
-        found[name] = f"parameter {name} {list(value.shape)} {_short(value.dtype)}{state}"
-    for name, value in module.named_buffers():
-        found[name] = f"buffer {name} {list(value.shape)} {_short(value.dtype)}"
-    return found
+Line = tuple[str, bool, torch.Size, torch.dtype, bool]  # name, whether it is a parameter, and so on
+
+
+def _structure(module: nn.Module) -> list[Line]:
+    lines = [(name, True, p.shape, p.dtype, p.requires_grad)
+             for name, p in module.named_parameters()]  # fmt: skip
+    return lines + [(name, False, b.shape, b.dtype, True) for name, b in module.named_buffers()]
+
+
+def _shown(name: str, is_parameter: bool, shape: torch.Size, dtype: torch.dtype, grad: bool) -> str:
+    state = "" if grad else ", frozen"
+    return f"{'parameter' if is_parameter else 'buffer'} {name} {list(shape)} {_short(dtype)}{state}"
 
 
 def rate_factors(module: nn.Module) -> list[float] | None:

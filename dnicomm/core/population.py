@@ -19,9 +19,9 @@ from torch.utils import _pytree as pytree
 from dnicomm.core.in_place import RowsInPlace
 from dnicomm.core.optimizers import Adam, RateGroups, RowOptimizer, clip_rows
 from dnicomm.core.parameters import (
+    check_equal,
     check_parameters,
     copy_module,
-    difference,
     frozen_parameters,
     learnable_parameters,
     rate_factors,
@@ -51,14 +51,8 @@ class Population:
     def __init__(self, modules: Sequence[nn.Module], optimizer: RowOptimizer | None = None):
         if not modules:
             raise ValueError("a population needs at least one module")
-        for module in modules:
-            check_parameters(module)
-        found = difference(modules)
-        if found is not None:
-            raise ValueError(
-                "the modules of a population must have equal parameters and buffers; in numbers 0 "
-                f"and {found[0]} there is {found[1]}"
-            )
+        check_parameters(modules[0])
+        check_equal(modules)
         self.size = len(modules)
         self.optimizer = optimizer
         self._template = Template(copy_module(modules[0]))
@@ -76,10 +70,11 @@ class Population:
         self.skipped = torch.zeros(self.size, dtype=torch.int64)  # steps refused: not finite
 
     def _rate_groups(self, modules: Sequence[nn.Module]) -> RateGroups | None:
-        found = [rate_factors(module) for module in modules]
-        if any(factors != found[0] for factors in found):
+        given = [getattr(module, "rate_factors", None) for module in modules]
+        if any(factors is not given[0] and factors != given[0] for factors in given):
             raise ValueError("the modules of a population must have equal rate_factors")
-        return None if found[0] is None else RateGroups(found[0], self._layout.sizes)
+        factors = rate_factors(modules[0])
+        return None if factors is None else RateGroups(factors, self._layout.sizes)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_in_place": None}  # a copy has rows of its own to step

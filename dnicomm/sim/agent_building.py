@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from dnicomm.core.parameters import frozen_parameters, learnable_parameters
+from dnicomm.core.parameters import check_parameters, frozen_parameters, learnable_parameters
 from dnicomm.errors import UserError
 from dnicomm.sim.agent import Agent, AgentSpec
-from dnicomm.sim.agent_mistakes import check_members, raise_build_mistake, raise_mistake
+from dnicomm.sim.agent_mistakes import named_members, raise_build_mistake, raise_mistake
 from dnicomm.sim.memory import MemoryNeed
 from dnicomm.sim.random import torch_seed
 
@@ -40,7 +41,6 @@ def build_agent(
             raise UserError(
                 f"agent {name}: {what} is {value}; it must be 1 or more, a whole number"
             )
-    check_members([f"agent {name}"], [agent])
     return agent
 
 
@@ -50,10 +50,12 @@ def add_agents(
     """Add ``members`` agents like ``agent`` to what is needed.
 
     Raises:
-        UserError: if there is not so much memory, or ``initial_state`` fails.
+        UserError: if there is not so much memory, a parameter can't be held, or ``initial_state``
+            fails.
     """
     spec = agent.spec
-    learnt, frozen = _sizes(agent)
+    with named_members([f"agent {name}"]):
+        learnt, frozen = _sizes(agent)
     try:
         start = agent.initial_state(1)
     except Exception as error:
@@ -63,17 +65,25 @@ def add_agents(
     need.add_agents(members, learnt, worlds * messages, worlds * state, window, frozen)
 
 
-def add_utilities(need: MemoryNeed, count: int, model: nn.Module) -> None:
-    """Add ``count`` utility models like ``model`` to what is needed.
+def add_utilities(need: MemoryNeed, name: str, count: int, model: nn.Module) -> None:
+    """Add ``count`` utility models like ``model``, that of channel ``name``, to what is needed.
 
     Raises:
-        UserError: if there is not so much memory.
+        UserError: if there is not so much memory, or a parameter can't be held.
     """
-    need.add_utilities(count, *_sizes(model))
+    with named_members([f"utility model of {name}"]):
+        need.add_utilities(count, *_sizes(model))
 
 
 def _sizes(module: nn.Module) -> tuple[int, int]:
-    """Numbers in the parameters that learn, and in the frozen ones."""
-    parts = (learnable_parameters(module), frozen_parameters(module))
-    learnt, frozen = (sum(p.numel() for p in part.values()) for part in parts)
+    """Numbers in the parameters that learn, and in the frozen ones.
+
+    Raises:
+        ValueError: if a population can't hold one of them.
+    """
+    check_parameters(module, torch.get_default_dtype())
+    learnt, frozen = (
+        sum(parameter.numel() for parameter in part.values())
+        for part in (learnable_parameters(module), frozen_parameters(module))
+    )
     return learnt, frozen

@@ -7,13 +7,14 @@ or be made differently each time. What can't be computed is refused before or at
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import torch
 from torch import nn
 
-from dnicomm.core.parameters import check_parameters, difference, kept_tensors, rate_factors
+from dnicomm.core.parameters import UnequalModules, kept_tensors
 from dnicomm.errors import UserError, error_line, shortened, user_frame
 
 WATCHED = 3  # ticks after which a list that grows has grown each time
@@ -77,28 +78,25 @@ def _is_left_over(module: nn.Module, path: str, value: torch.Tensor) -> bool:
     return torch._C._functorch.is_functorch_wrapped_tensor(value) or not value.is_leaf
 
 
-def check_members(names: Sequence[str], members: Sequence[nn.Module]) -> None:
-    """Check that agents or utility models of one kind can be rows of a population.
+@contextmanager
+def named_members(names: Sequence[str]) -> Iterator[None]:
+    """Name the members in what a population that is made of them refuses.
 
     Args:
-        names: what to call each of them, for messages.
+        names: what to call each of them.
 
     Raises:
-        UserError: if a parameter can't be held, or they differ in more than values.
+        UserError: in place of a ValueError.
     """
-    for name, member in zip(names, members, strict=True):
-        try:
-            check_parameters(member, torch.get_default_dtype())
-            rate_factors(member)
-        except ValueError as error:
-            raise UserError(f"{name}: {error}") from error
-    found = difference(members)
-    if found is not None:
-        number, text = found
+    try:
+        yield
+    except UnequalModules as error:
         raise UserError(
-            f"{names[0]} and {names[number]} are of one kind and configuration, so they must be "
-            f"equal but for their values; there is {text}"
-        )
+            f"{names[0]} and {names[error.number]} are of one kind and configuration, so they must "
+            f"be equal but for their values; there is {error.found}"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{names[0]}: {error}") from error
 
 
 class AttributeWatch:

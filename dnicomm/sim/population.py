@@ -23,7 +23,7 @@ from dnicomm.core.rows import Gradient
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.agent import Agent, AgentSpec
 from dnicomm.sim.agent_building import add_agents, add_utilities, build_agent
-from dnicomm.sim.agent_mistakes import AttributeWatch, check_members, raise_mistake
+from dnicomm.sim.agent_mistakes import AttributeWatch, named_members, raise_mistake
 from dnicomm.sim.encoding import MessageEncoder
 from dnicomm.sim.memory import MemoryNeed
 from dnicomm.sim.metrics import AgentMeter, ChannelMeter
@@ -277,7 +277,6 @@ def _population(
         if len(members) == 1:
             many = 1 if shared else len(names)
             add_agents(need, name, agent, many, worlds, own.window or 1)
-    check_members([f"agent {name}" for name in names[: len(members)]], members)
     state = pytree.tree_leaves(members[0].initial_state(1))
     if any(leaf.requires_grad for leaf in state):
         raise UserError(
@@ -288,11 +287,13 @@ def _population(
         own_edges: list[Edge | None] = [*incoming[name]]
         inputs += own_edges + [None] * (spec.num_inputs - len(own_edges))
     place = {name: i for i, name in enumerate(world.agents)}
+    with named_members([f"agent {name}" for name in names]):
+        agents = Population(members, own.optimizer).to(world.device)
     return AgentPopulation(
         names=names,
         indices=np.array([place[name] for name in names], dtype=np.int64),
         spec=spec,
-        agents=Population(members, own.optimizer).to(world.device),
+        agents=agents,
         window=own.window,
         state_size=sum(leaf[0].numel() for leaf in state),
         inputs=inputs,
@@ -363,21 +364,17 @@ def _add_interface(
             )
         models.append(model)
         if len(models) == 1:
-            check_members([f"utility model of {name}"], models)
-            add_utilities(need, len(population.inputs), model)
+            add_utilities(need, name, len(population.inputs), model)
     if any(getattr(model, "needs_outcome", False) for model in models):
         raise UserError(
             f"utility: {type(models[0]).__name__} foresees what a net will say in each step, and "
             "agents say no such thing; use utility=gradient, critic or local"
         )
-    owners = ["none" if edge is None else edge_name(*edge) for edge in population.inputs]
-    check_members([f"utility model of {name}" for name in owners], models)
     solved = [model for model in models if isinstance(model, LeastSquaresUtility)]
-    if solved:
-        try:
+    owners = ["none" if edge is None else edge_name(*edge) for edge in population.inputs]
+    with named_members([f"utility model of {name}" for name in owners]):
+        if solved:
             population.interface = LeastSquares(solved, reduction="sum")
-        except ValueError as error:
-            raise UserError(f"utility: {error}") from error
-    else:
-        population.interface = Interface(models, settings.optimizer, reduction="sum")
+        else:
+            population.interface = Interface(models, settings.optimizer, reduction="sum")
     population.interface.to(world.device)

@@ -171,7 +171,7 @@ def test_least_squares_with_a_part_at_rest_are_refused(town):
     def rests(message_size, context_size):
         return LeastSquaresUtility(message_size, context_size).requires_grad_(False)
 
-    with pytest.raises(UserError, match=r"utility: least squares .* can't be frozen"):
+    with pytest.raises(UserError, match=r"utility model of agent_1->agent_0: least squares .* can't be frozen"):
         simulation(town(num_agents=N), FeedForward, utility=UtilitySettings(rests, Adam()))
 
 
