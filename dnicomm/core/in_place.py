@@ -207,10 +207,11 @@ class RowsInPlace:
         if self._groups is None:
             fused_adam(parameters, gradients, means, squares, steps, lr, betas, eps, divisor)
             return
-        whole = (parameters, gradients, means, squares)
         for start, end, factor in self._groups.spans:
-            parts = [[row[start:end] for row in rows] for rows in whole]
-            fused_adam(*parts, steps, lr * factor, betas, eps, divisor)
+            values, found, mean, square = (
+                [row[start:end] for row in rows] for rows in (parameters, gradients, means, squares)
+            )
+            fused_adam(values, found, mean, square, steps, lr * factor, betas, eps, divisor)
 
     def _block(self, gradient: Gradient, start: int, count: int) -> tuple[Tensor, Sequence[Tensor]]:
         """The gradient of ``count`` rows from ``start`` on, ``[k, P]``, and the same row by row.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
 
 from dnicomm.errors import nearest
@@ -47,7 +47,7 @@ def check_parameters(module: nn.Module, dtype: torch.dtype | None = None) -> Non
     for kind, named in (("parameter", module.named_parameters()),
                         ("buffer", module.named_buffers())):  # fmt: skip
         for name, value in named:
-            if isinstance(value, UninitializedTensorMixin):
+            if isinstance(value, UninitializedParameter | UninitializedBuffer):
                 raise ValueError(
                     f"{kind} {name} has no shape yet (a lazy layer); give the layer its sizes when "
                     "it is made"
@@ -121,8 +121,8 @@ def _structure(module: nn.Module) -> list[Line]:
 
 
 def _shown(name: str, is_parameter: bool, shape: torch.Size, dtype: torch.dtype, grad: bool) -> str:
-    state = "" if grad else ", frozen"
-    return f"{'parameter' if is_parameter else 'buffer'} {name} {list(shape)} {_short(dtype)}{state}"
+    kind, state = "parameter" if is_parameter else "buffer", "" if grad else ", frozen"
+    return f"{kind} {name} {list(shape)} {_short(dtype)}{state}"
 
 
 def rate_factors(module: nn.Module) -> list[float] | None:
@@ -143,7 +143,7 @@ def rate_factors(module: nn.Module) -> list[float] | None:
     for pattern, factor in given.items():
         number = isinstance(factor, int | float) and not isinstance(factor, bool)
         if not (number and math.isfinite(factor) and factor >= 0):
-            raise ValueError(f"rate_factors: {pattern!r} is {factor}; must be a number of 0 or more")
+            raise ValueError(f"rate_factors: {pattern!r} is {factor}; must be a number from 0 on")
         if not any(_fits(name, pattern) for name in known):
             parts = {name.partition(".")[0] for name in known}
             raise ValueError(

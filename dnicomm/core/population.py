@@ -57,10 +57,7 @@ class Population:
         self.optimizer = optimizer
         self._template = Template(copy_module(modules[0]))
         self._layout = Layout([p.shape for p in learnable_parameters(modules[0]).values()])
-        self.parameters = torch.stack(
-            [torch.cat([p.detach().flatten() for p in learnable_parameters(m).values()] or [torch.zeros(0)])
-             for m in modules]
-        )  # fmt: skip  # [N, P]
+        self.parameters = torch.stack([_row(module) for module in modules])  # [N, P]
         self.frozen = _stacked([frozen_parameters(module) for module in modules])
         self.buffers = _stacked([dict(module.named_buffers()) for module in modules])
         self._groups = self._rate_groups(modules)
@@ -338,6 +335,12 @@ class Population:
             for (place, name, _), (_, _, number) in own:
                 place[name].copy_(values[number][row])
         return member
+
+
+def _row(module: nn.Module) -> Tensor:
+    """The parameters of a module that learn, side by side, ``[P]``."""
+    values = [p.detach().flatten() for p in learnable_parameters(module).values()]
+    return torch.cat(values) if values else torch.zeros(0)
 
 
 def _stacked(named: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -21,7 +21,12 @@ WATCHED = 3  # ticks after which a list that grows has grown each time
 
 
 def raise_mistake(
-    what: str, names: Sequence[str], module: nn.Module, error: Exception, time: int | None = None
+    what: str,
+    names: Sequence[str],
+    module: nn.Module,
+    error: Exception,
+    time: int | None = None,
+    kind: str = "agent",
 ) -> NoReturn:
     """Raise what an agent's own code raised as one line; to be called while it is handled.
 
@@ -29,6 +34,7 @@ def raise_mistake(
         what: the method, for the message.
         names: of the agents.
         module: one of them.
+        kind: of module, that the names are of.
         time: world time; None: before any.
 
     Raises:
@@ -37,19 +43,17 @@ def raise_mistake(
     """
     if isinstance(error, UserError | MemoryError | torch.OutOfMemoryError):
         raise error
-    kind, hint = type(module), ""
+    cls, hint = type(module), ""
     when = "" if time is None else f" at world time {time}"
     kept = sorted({path for path, v in kept_tensors(module) if _is_left_over(module, path, v)})
     if kept:
         hint = f". Its attribute {shortened(kept)} keeps tensors of an earlier tick: {_PLACES}"
-    elif kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__:
-        hint = (
-            f". What an agent gets wrong: dnicomm check {kind.__module__}.{kind.__qualname__}"
-        )
+    elif cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__:
+        hint = f". What it gets wrong: dnicomm check {cls.__module__}.{cls.__qualname__}"
     if len(names) > 1 and ("vmap" in str(error) or "Batching rule" in str(error)):
-        hint = f". Equal agents are computed at once by torch.func.vmap, which can't do this{hint}"
+        hint = f". Equal ones are computed at once by torch.func.vmap, which can't do this{hint}"
     raise UserError(
-        f"agent {shortened(names)}: {what} failed{when}: {error_line(error).rstrip('.')}"
+        f"{kind} {shortened(names)}: {what} failed{when}: {error_line(error).rstrip('.')}"
         f"{user_frame(error) or ''}{hint}"
     ) from error
 

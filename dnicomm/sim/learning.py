@@ -151,7 +151,11 @@ def _settle(lane: Lane, settlement: Settlement) -> None:
     if interface is not None:
         mask = settlement.mask if interface.fits_unread else settlement.was_read
         target = Target(settlement.gradient, settlement.cost)
-        synthetic = interface.fit(settlement.value, settlement.context, target, rows, mask).gradient
+        try:
+            fitted = interface.fit(settlement.value, settlement.context, target, rows, mask)
+        except Exception as error:
+            population.raise_utility_mistake("its fit", settlement.slots, error)
+        synthetic = fitted.gradient
     population.channel_meter.settle(rows, settlement, synthetic)
     if interface is None or interface.fits_unread:
         return  # nobody asks for the share

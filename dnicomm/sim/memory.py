@@ -41,8 +41,8 @@ class MemoryNeed:
         """So many agents more.
 
         Args:
-            parameters: of one agent, that learn; messages: numbers in its inbox and state: in its state, in
-                all worlds.
+            parameters: of one agent, that learn; messages: numbers in its inbox and state: in its
+                state, in all worlds.
             ticks: of a window, at most.
             frozen: parameters of one agent that don't learn.
         """

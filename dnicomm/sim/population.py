@@ -168,6 +168,18 @@ class AgentPopulation:
         names = [self.names[member] for member in members.tolist()]
         raise_mistake(what, names, self.agents.template, error, time)
 
+    def raise_utility_mistake(self, what: str, slots: Index, error: Exception) -> NoReturn:
+        """Raise what the utility models of ``slots`` ``[e]`` raised.
+
+        Raises:
+            UserError: one line, with ``error`` as its cause.
+        """
+        assert self.interface is not None
+        edges = [self.inputs[slot] for slot in slots.tolist()]
+        names = [edge_name(*edge) for edge in edges if edge is not None]
+        model = self.interface.utilities.template
+        raise_mistake(what, names, model, error, kind="utility model of")
+
     def module(self, member: int) -> Agent:
         """Return a member as it is now: an ordinary module, in eval mode.
 

@@ -82,9 +82,7 @@ def groups_of(module, lr, factors):
 def compare(modules, optimizer, factors=None, dtype=torch.double, **close):
     """Rows of a population, due at irregular times, against each module by itself."""
     population = Population(modules, optimizer)
-    alone = [
-        optimizer_of(optimizer, groups_of(m, optimizer.lr, factors or {})) for m in modules
-    ]
+    alone = [optimizer_of(optimizer, groups_of(m, optimizer.lr, factors or {})) for m in modules]
     size, schedule = len(modules), torch.Generator().manual_seed(1)
     for _ in range(12):
         due = [i for i in range(size) if torch.rand((), generator=schedule) < 0.6]

@@ -1,4 +1,4 @@
-"""Ordinary modules of torch as agents: frozen parts, buffers, odd parameters, and taken out again."""
+"""Ordinary modules of torch as agents: frozen parts, buffers, odd parameters, taken out again."""
 
 from functools import partial
 from typing import Any
@@ -50,10 +50,10 @@ def apart(kind: Any) -> dict[str, Override]:
 # -- frozen parts -------------------------------------------------------------------------------
 
 
-def at_rest(kind: type[Agent], how: str, **options: Any) -> Any:
+def at_rest(kind: Any, how: str, **options: Any) -> Any:
     """Agents of a kind whose body rests: as frozen parameters, or as buffers."""
 
-    class Resting(kind):
+    class Resting(kind):  # type: ignore[misc]
         def __init__(self, spec):
             super().__init__(spec, **options)
             for layer in self.body:
@@ -171,15 +171,13 @@ def test_least_squares_with_a_part_at_rest_are_refused(town):
     def rests(message_size, context_size):
         return LeastSquaresUtility(message_size, context_size).requires_grad_(False)
 
-    with pytest.raises(UserError, match=r"utility model of agent_1->agent_0: least squares .* can't be frozen"):
+    with pytest.raises(UserError, match=r"utility model of agent_1->agent_0: .* can't be frozen"):
         simulation(town(num_agents=N), FeedForward, utility=UtilitySettings(rests, Adam()))
 
 
 def test_runs_with_a_part_at_rest_go_on_as_if_never_stopped(town):
     agent = at_rest(FeedForward, "frozen", width=6)
-    whole, first, second = (
-        simulation(town(num_agents=N), agent, seed=seed) for seed in (0, 0, 0)
-    )
+    whole, first, second = (simulation(town(num_agents=N), agent, seed=seed) for seed in (0, 0, 0))
     whole.run(steps=32)
     first.run(steps=16)
     for population in second.populations:  # what is at rest comes from the checkpoint, too
@@ -351,9 +349,9 @@ REFUSED = {
 def test_what_does_not_work_is_one_line(own, said, alone, town):
     kind = type("Odd", (Ordinary,), own)
     with pytest.raises(UserError, match=r"^agent agent_\d") as raised:
-        simulation(
-            town(num_agents=N), kind, agents=apart(kind) if alone else {}, window=1
-        ).run(steps=16)
+        simulation(town(num_agents=N), kind, agents=apart(kind) if alone else {}, window=1).run(
+            steps=16
+        )
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
     if said is REMEMBERS:
@@ -372,9 +370,25 @@ def test_what_only_one_can_do_is_one_line_for_many(town):
     before = sim.module("agent_1").part.weight_ih_l0.clone()
     sim.run(steps=16)
     assert not torch.equal(sim.module("agent_1").part.weight_ih_l0, before)
-    said = r"agent_0.*: tick failed .*\(\S*test_modules\.py:\d+\)\. Equal agents are computed at once"
+    said = r"agent_0.*: tick failed .*\(\S*test_modules\.py:\d+\)\. Equal ones are computed at once"
     with pytest.raises(UserError, match=said):
         simulation(town(num_agents=N), Odd).run(steps=16)
+
+
+@pytest.mark.parametrize("method", ["forward", "loss"])
+def test_what_a_utility_model_raises_is_one_line(method, town):
+    class Crashes(GradientUtility):
+        pass
+
+    def crash(self, *args):
+        raise ArithmeticError("mine")
+
+    setattr(Crashes, method, crash)
+    sim = simulation(town(num_agents=N), FeedForward, utility=UtilitySettings(Crashes, Adam()))
+    said = r"utility model of agent_\d->agent_\d.*: \w.* failed: ArithmeticError: mine \(\S*\.py:\d"
+    with pytest.raises(UserError, match=said) as raised:
+        sim.run(steps=16)
+    assert isinstance(raised.value.__cause__, ArithmeticError)
 
 
 def test_lists_written_by_a_loss_are_somebodys_own_business(town):
@@ -442,8 +456,8 @@ def test_a_module_is_ordinary_and_its_own(share, town):
     module = sim.module("agent_1")
     assert type(module) is Everything
     assert not module.training
-    assert [n for n, p in module.named_parameters() if not p.requires_grad] == ["rest.weight",
-                                                                                "rest.bias"]  # fmt: skip
+    resting = [name for name, p in module.named_parameters() if not p.requires_grad]
+    assert resting == ["rest.weight", "rest.bias"]
     twin = Everything(module.spec)
     twin.load_state_dict(module.state_dict())
     module.train()
@@ -457,7 +471,7 @@ def test_a_module_is_ordinary_and_its_own(share, town):
             value.zero_()
     assert all(torch.equal(value, before[name]) for name, value in sim.tensors().items())
     sim.run(steps=32)
-    assert not sim.module("agent_1").gate == 0
+    assert sim.module("agent_1").gate != 0
 
 
 def test_there_is_no_module_of_a_stranger(town):

@@ -159,7 +159,7 @@ def test_what_fails_in_a_map_names_the_line_too(town, walker):
                 pass
             return super().tick(observation, inbox, state)
 
-    with pytest.raises(UserError, match=rf"tick failed .*{LINE}\. Equal agents are computed at on"):
+    with pytest.raises(UserError, match=rf"tick failed .*{LINE}\. Equal ones are computed at on"):
         run(town, Branches)
 
 
