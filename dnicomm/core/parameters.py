@@ -52,6 +52,8 @@ def check_parameters(module: nn.Module, dtype: torch.dtype | None = None) -> Non
                     f"{kind} {name} has no shape yet (a lazy layer); give the layer its sizes when "
                     "it is made"
                 )
+            if value.is_meta:
+                raise ValueError(f"{kind} {name} is on the meta device, where there are no values")
     for path, part in module.named_modules():
         sparse = isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse
         if sparse and part.weight.requires_grad:
@@ -177,7 +179,7 @@ def kept_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def copy_module(module: AnyModule) -> AnyModule:
     """A deep copy; what a tick has left in attributes is cut from its graph in it."""
     memo: dict[int, Any] = {}
-    for _, value in kept_tensors(module):
+    for value in [*(value for _, value in kept_tensors(module)), *module.buffers()]:
         if torch._C._functorch.is_functorch_wrapped_tensor(value):
             memo[id(value)] = None  # a map that is over: there is nothing in it any more
         elif not value.is_leaf:

@@ -56,7 +56,8 @@ class Population:
         self.size = len(modules)
         self.optimizer = optimizer
         self._template = Template(copy_module(modules[0]))
-        self._layout = Layout([p.shape for p in learnable_parameters(modules[0]).values()])
+        own = learnable_parameters(modules[0])
+        self._learnt, self._layout = list(own), Layout([p.shape for p in own.values()])
         self.parameters = torch.stack([_row(module) for module in modules])  # [N, P]
         self.frozen = _stacked([frozen_parameters(module) for module in modules])
         self.buffers = _stacked([dict(module.named_buffers()) for module in modules])
@@ -167,6 +168,12 @@ class Population:
         returned = iter(found[:split])
         filled = [next(returned) if isinstance(leaf, Tensor) else leaf for leaf in result_leaves]
         return pytree.tree_unflatten(filled, result_spec[0])
+
+    def named(self, rows: Rows) -> dict[str, Tensor]:
+        """Parameters of the gathered rows by name, ``[n, …]`` each, without a graph."""
+        learnt = self._layout.views(rows.parameters.detach())
+        names = [*self._learnt, *self.frozen]
+        return dict(zip(names, [*learnt, *rows.frozen], strict=True))
 
     # -- learning -----------------------------------------------------------------------------
 

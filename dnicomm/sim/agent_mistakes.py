@@ -7,12 +7,12 @@ or be made differently each time. What can't be computed is refused before or at
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dnicomm.core.parameters import UnequalModules, kept_tensors
 from dnicomm.errors import UserError, error_line, shortened, user_frame
@@ -74,7 +74,7 @@ def raise_build_mistake(what: str, error: Exception) -> NoReturn:
 _PLACES = "what it remembers belongs in its state, what it counts in a buffer (register_buffer)"
 
 
-def _is_left_over(module: nn.Module, path: str, value: torch.Tensor) -> bool:
+def _is_left_over(module: nn.Module, path: str, value: Tensor) -> bool:
     """Whether a tensor in an attribute is of the graph or the map of a tick that is over."""
     owner = module.get_submodule(path.rpartition(".")[0])
     if owner._forward_pre_hooks or isinstance(owner, nn.RNNBase):  # made anew in each call
@@ -104,23 +104,42 @@ def named_members(names: Sequence[str]) -> Iterator[None]:
 
 
 class AttributeWatch:
-    """Finds lists and dicts on a module that grow by tensors in each of its first ticks."""
+    """Finds what the first ticks of a module change and must not: all but the values of buffers.
+
+    A list that grows by tensors in each of them, parameters and buffers that are made late, and
+    parameters that are written to.
+    """
 
     def __init__(self) -> None:
         self.ticks = 0  # seen so far
-        self._before: Counter[str] = Counter()
+        self._attributes: Counter[str] = Counter()
+        self._names: set[str] = set()
+        self._values: dict[str, Tensor] = {}
         self._grown: set[str] = set()  # in all of them
 
-    def begin(self, module: nn.Module) -> None:
-        """Look at a module before a tick."""
-        self._before = _kept(module)
+    def begin(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+        """Look at a module before a tick, and at the parameters that it computes with."""
+        self._attributes, self._names = _attributes(module), _names(module)
+        self._values = {name: value.detach().clone() for name, value in parameters.items()}
 
-    def end(self, module: nn.Module) -> str | None:
-        """Look at it after the tick; the attribute that grew in each tick, once it is over."""
+    def end(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> str | None:
+        """Look at both after the tick; what is wrong with it."""
         self.ticks += 1
-        grown = {path for path, count in _kept(module).items() if count > self._before[path]}
+        made = sorted(_names(module) - self._names)
+        if made:
+            return f"tick makes {shortened(made)}; parameters and buffers are made in __init__"
+        for name, value in parameters.items():
+            before = self._values[name]
+            if ((value != before) & (before == before)).any():  # NaN is what it was
+                return (
+                    f"tick changes the parameter {name}; only the optimiser may, and what else "
+                    "changes belongs in a buffer (register_buffer)"
+                )
+        grown = {path for path, n in _attributes(module).items() if n > self._attributes[path]}
         self._grown = grown if self.ticks == 1 else self._grown & grown
-        return min(self._grown, default=None) if self.is_over else None
+        if not (self.is_over and self._grown):
+            return None
+        return f"tick appends tensors to {min(self._grown)}, an attribute of the module: {_PLACES}"
 
     @property
     def is_over(self) -> bool:
@@ -128,10 +147,11 @@ class AttributeWatch:
         return self.ticks == WATCHED
 
 
-def _kept(module: nn.Module) -> Counter[str]:
+def _attributes(module: nn.Module) -> Counter[str]:
+    """How many tensors each attribute holds that is neither parameter nor buffer."""
     return Counter(path for path, _ in kept_tensors(module))
 
 
-def growth(path: str) -> str:
-    """What is wrong with an attribute that grows."""
-    return f"tick appends tensors to {path}, an attribute of the module: {_PLACES}"
+def _names(module: nn.Module) -> set[str]:
+    """Names of parameters and buffers."""
+    return {name for of in (module.named_parameters(), module.named_buffers()) for name, _ in of}

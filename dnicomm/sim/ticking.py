@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnicomm.core import Rows
 from dnicomm.core.stages import stage
 from dnicomm.errors import UserError
 from dnicomm.sim.agent import Inbox, TickOutput
-from dnicomm.sim.agent_mistakes import growth
 from dnicomm.sim.checks import check_output
 from dnicomm.sim.policy import Choice, choose, within
 from dnicomm.sim.population import AgentPopulation, Index
@@ -62,13 +62,13 @@ def _tick_members(
         observation = world.observe(numbers)
         allowed = world.allowed(numbers) if population.spec.discrete else None
     if population.watch is not None:
-        population.watch.begin(population.agents.template)
+        population.watch.begin(population.agents.template, population.agents.named(rows))
     try:
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
     except Exception as error:
         population.raise_mistake("tick", members, time, error)
     if population.watch is not None:
-        _watch_attributes(population, members)
+        _watch_attributes(population, members, rows)
     check_output(time, population.names[int(members[0])], population.spec, engine.edges,
                  (len(members), world.num_worlds), output, before)  # fmt: skip
     output = within(output, allowed)
@@ -99,16 +99,17 @@ def _tick_members(
     return tick
 
 
-def _watch_attributes(population: AgentPopulation, members: Index) -> None:
-    """Refuse a module that keeps more after each tick; looks at the first few ticks only.
+def _watch_attributes(population: AgentPopulation, members: Index, rows: Rows) -> None:
+    """Refuse a module that a tick changes; looks at the first few ticks only.
 
     Raises:
         UserError: names the attribute.
     """
     assert population.watch is not None
-    grown = population.watch.end(population.agents.template)
-    if grown is not None:
-        raise UserError(f"agent {population.names[int(members[0])]}: {growth(grown)}")
+    agents = population.agents
+    wrong = population.watch.end(agents.template, agents.named(rows))
+    if wrong is not None:
+        raise UserError(f"agent {population.names[int(members[0])]}: {wrong}")
     if population.watch.is_over:
         population.watch = None
 

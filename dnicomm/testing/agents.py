@@ -21,7 +21,7 @@ from dnicomm.core.parameters import (
 )
 from dnicomm.errors import error_line, user_frame
 from dnicomm.sim import Agent, AgentSpec, Inbox, Outcome, TickOutput
-from dnicomm.sim.agent_mistakes import AttributeWatch, growth
+from dnicomm.sim.agent_mistakes import AttributeWatch
 from dnicomm.testing.complaints import Complaints, Stop, plain
 
 WORLDS = 5
@@ -126,35 +126,45 @@ def _tick(agent: Agent, spec: AgentSpec, state: Any, found: Complaints) -> tuple
     """The first of a few ticks, and what they are given; an agent changes in buffers alone."""
     inputs = _inputs(spec, state)
     watch, values = AttributeWatch(), _values(agent)
+    parameters = dict(agent.named_parameters())
     output: Any = None
-    while not watch.is_over:
-        watch.begin(agent)
+    wrong = None
+    while not (watch.is_over or wrong):
+        watch.begin(agent, parameters)
         with found.step("tick failed"):
             again = agent.tick(*_copies(inputs))
         output = again if output is None else output
-        grown = watch.end(agent)
-    if grown is not None:
-        found.add(growth(grown))
+        wrong = watch.end(agent, parameters)
+    if wrong is not None:
+        found.add(wrong)
     for name, parameter in agent.named_parameters():
-        if not torch.equal(parameter.detach(), values[parameter]):
-            found.add(
-                f"tick changes the parameter {name}; only the optimiser may, and what else changes "
-                "belongs in a buffer (register_buffer)"
-            )
-    _put_back(values)
+        if parameter is not parameters.get(name, parameter):
+            found.add(f"tick puts another parameter in the place of {name}, which learns nothing")
+    if found:
+        raise Stop
+    _put_back(agent, values)
     return output, inputs
 
 
-def _values(agent: Agent) -> dict[Tensor, Tensor]:
-    """Parameters and buffers, each with a copy of its values."""
-    return {value: value.detach().clone() for value in [*agent.parameters(), *agent.buffers()]}
+Values = dict[str, tuple[Tensor, Tensor]]  # by name, with a copy
+
+
+def _values(agent: Agent) -> Values:
+    """Parameters and buffers as they are."""
+    named = [*agent.named_parameters(), *agent.named_buffers()]
+    return {name: (value, value.detach().clone()) for name, value in named}
 
 
 @torch.no_grad()
-def _put_back(values: dict[Tensor, Tensor]) -> None:
-    for value, before in values.items():
+def _put_back(agent: Agent, values: Values) -> None:
+    """Give an agent back the buffers that a tick has changed or replaced."""
+    for value, before in values.values():
         if not torch.equal(value, before):  # a graph may need what has not changed
             value.copy_(before)
+    for name, buffer in list(agent.named_buffers()):
+        if buffer is not values[name][0]:
+            owner, _, leaf = name.rpartition(".")
+            setattr(agent.get_submodule(owner), leaf, values[name][0])
 
 
 def _check_output(output: Any, spec: AgentSpec, state: Any, found: Complaints) -> None:
@@ -217,7 +227,7 @@ def _check_worlds(agent: Agent, inputs: Any, output: TickOutput, found: Complain
         torch.manual_seed(0)
         one = agent.tick(*_copies(inputs))
         changed = pytree.tree_map(_other_first_world, inputs)
-        _put_back(values)
+        _put_back(agent, values)
         torch.manual_seed(0)
         other = agent.tick(*_copies(changed))
     agent.eval()
@@ -253,7 +263,7 @@ def _check_stacked(agents: list[Agent], inputs: Any, found: Complaints) -> None:
     for row, agent in enumerate(agents):
         values = _values(agent)
         own = agent.tick(*_copies(inputs))
-        _put_back(values)
+        _put_back(agent, values)
         if not _equal_row(both, row, own):
             found.add("two of them computed at once give other results than one by one")
             return

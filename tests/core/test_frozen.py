@@ -13,9 +13,11 @@ from dnicomm.core import (
     SGD,
     Adam,
     CriticUtility,
+    DecoupledRNN,
     DecoupledSequential,
     GradientUtility,
     Interface,
+    LSTMCore,
     Population,
 )
 from dnicomm.core.closed_form import closed_form
@@ -442,3 +444,21 @@ def test_with_all_from_above_it_is_backpropagation_around_what_rests():
         optimizer.step()
     for one, other in zip(net.layers.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("part", ["lstm", "all"])
+def test_a_recurrent_net_at_rest_still_teaches_its_utility_model(part):
+    torch.manual_seed(0)
+    core, head = LSTMCore(3, 4), nn.Linear(4, 2)
+    core.requires_grad_(False)
+    head.requires_grad_(part == "lstm")
+    interface = Interface(GradientUtility(8))
+    rnn = DecoupledRNN(core, interface)
+    rnn.start(torch.zeros(5, 8))
+    for number in range(3):
+        outputs, window = rnn.window(torch.randn(2, 5, 3), last=number == 2)
+        window.backward(head(outputs).square().sum(-1))
+    assert interface.utilities.updates.tolist() == [2]
+    assert interface.utilities.parameters.any()
+    assert all(p.grad is None for p in core.parameters())
+    assert (head.weight.grad is None) == (part == "all")

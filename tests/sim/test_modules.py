@@ -53,7 +53,7 @@ def apart(kind: Any) -> dict[str, Override]:
 def at_rest(kind: Any, how: str, **options: Any) -> Any:
     """Agents of a kind whose body rests: as frozen parameters, or as buffers."""
 
-    class Resting(kind):  # type: ignore[misc]
+    class Resting(kind):
         def __init__(self, spec):
             super().__init__(spec, **options)
             for layer in self.body:
@@ -331,12 +331,42 @@ def keep_last(self, h):
     return h
 
 
+def clip(self, h):
+    self.part.weight.data.clamp_(-0.01, 0.01)
+    return self.part(h)
+
+
+def make_late(self, h):
+    if self.part is None:
+        del self.part
+        self.part = nn.Linear(4, 4)
+    return self.part(h)
+
+
 REMEMBERS = "what it remembers belongs in its state, what it counts in a buffer"
 REFUSED = {
     "float64": (parameter_of(torch.ones(4).double()), "parameter part is float64; parameters that"),
     "bfloat16": (parameter_of(torch.ones(4).bfloat16()), "parameter part is bfloat16; parameters"),
     "complex": (parameter_of(torch.ones(4) * 1j), "parameter part is complex64; parameters that l"),
     "lazy": (part_of(lambda width: nn.LazyLinear(width)), "parameter part.weight has no shape yet"),
+    "meta": (
+        part_of(lambda width: nn.Linear(width, width, device="meta")),
+        "parameter part.weight is on the meta device",
+    ),
+    "it steps itself": (
+        part_of(lambda width: nn.Linear(width, width)) | {"odd": clip},
+        "",  # one by one it is known by its values, in a map torch says it
+    ),
+    "a table of norms": (
+        part_of(lambda width: nn.Embedding(3, width, max_norm=0.1))
+        | {"odd": lambda self, h: h + self.part((h[:, 0] > 0).long())},
+        "tick changes the parameter part.weight; only the optimiser may",
+    ),
+    "late": (part_of(lambda width: None) | {"odd": make_late}, ""),
+    "a late buffer": (
+        {"odd": lambda self, h: (self.register_buffer("mean", h.detach().mean(0)), h)[1]},
+        "tick makes mean; parameters and buffers are made in __init__",
+    ),
     "a list": (part_of(lambda width: []) | {"odd": keep}, REMEMBERS),
     "a dict": (part_of(lambda width: {}) | {"odd": keep_named}, REMEMBERS),
     "the last one": (part_of(lambda width: None) | {"odd": keep_last}, REMEMBERS),

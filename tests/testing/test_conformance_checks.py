@@ -222,10 +222,23 @@ def with_factors(spec):
     return agent
 
 
+def replaced(self, h):
+    self.part = nn.Parameter(self.part.detach() * 0.9)
+    return h * self.part
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("agent", "complaint"),
     [
+        (
+            odd(lambda: nn.Parameter(torch.ones(4)), replaced),
+            "tick puts another parameter in the place of part, which learns nothing",
+        ),
+        (
+            odd(lambda: None, lambda self, h: (self.register_buffer("seen", h.detach()), h)[1]),
+            "tick makes seen; parameters and buffers are made in __init__",
+        ),
         (odd(lambda: nn.Parameter(torch.ones(4).double()), scaled), "parameter part is float64; "),
         (odd(lambda: nn.LazyLinear(4)), "parameter part.weight has no shape yet (a lazy layer); "),
         (odd(list, kept), "tick appends tensors to part, an attribute of the module: what it rem"),
@@ -234,7 +247,17 @@ def with_factors(spec):
         (odd(lambda: nn.Embedding(3, 4, sparse=True), lambda self, h: h), "has sparse gradients"),
         (with_factors, "rate_factors: no parameter is called 'bodi'. Did you mean 'body'?"),
     ],
-    ids=["float64", "lazy", "a list", "steps itself", "steps what rests", "sparse", "factors"],
+    ids=[
+        "another",
+        "late",
+        "float64",
+        "lazy",
+        "a list",
+        "steps itself",
+        "steps rests",
+        "sparse",
+        "factors",
+    ],
 )
 def test_modules_that_cannot_be_agents(agent, complaint):
     assert complaint in check_agent(agent)[0]
