@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import traceback
 from collections.abc import Iterable, Sequence
+
+# packages whose frames are not the user's code, beside the standard library
+_NOT_THE_USERS = {"dnicomm", "functorch", "gymnasium", "numpy", "pettingzoo", "torch"}
+_STANDARD = os.path.dirname(os.__file__)
 
 
 class UserError(Exception):
@@ -40,3 +47,32 @@ def shortened(names: Sequence[str], most: int = 12) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return ", ".join(names)
+
+
+def error_line(error: BaseException) -> str:
+    """``"KeyError: 'x'"``: an exception in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def user_frame(error: BaseException) -> str | None:
+    """``" (my_agents.py:12)"``: where an exception passed through the user's own code last.
+
+    That is the innermost frame outside dnicomm, torch, gymnasium, pettingzoo, numpy and the
+    standard library; None where there is none. Paths are relative to the working folder.
+    """
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module, path = frame.f_globals.get("__name__", ""), frame.f_code.co_filename
+        package = module.partition(".")[0]
+        generated = path.startswith("<") and module != "__main__"  # by dataclasses and the like
+        # somebody's own file may have the name of a standard module
+        standard = package in sys.stdlib_module_names and path.startswith(_STANDARD)
+        if not (generated or standard or package in _NOT_THE_USERS):
+            found = f" ({_short_path(path)}:{line})"
+    return found
+
+
+def _short_path(path: str) -> str:
+    folder = os.getcwd() + os.sep
+    return path[len(folder) :] if path.startswith(folder) else path

@@ -166,7 +166,12 @@ def _seen(message: Tensor, context: Tensor) -> Tensor:
 
 
 def closed_form(model: UtilityModel) -> ClosedForm | None:
-    """The closed form of a utility model; None where it has none (or is somebody's own)."""
+    """The closed form of a utility model; None where it has none (or is somebody's own).
+
+    One with a frozen parameter goes the plain way: a form gives all gradients at once.
+    """
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        return None
     if type(model) is GradientUtility:
         form: type[ClosedForm] = ClosedGradient
     elif type(model) is CriticUtility and not model.sobolev:

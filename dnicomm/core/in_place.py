@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dnicomm.core.optimizers import Adam, RowOptimizer, Slots, clip_rows, rate
+from dnicomm.core.optimizers import Adam, RateGroups, RowOptimizer, Slots, clip_rows, rate
 from dnicomm.core.rows import Gradient
 from dnicomm.core.workers import spread
 
@@ -67,10 +67,12 @@ class RowsInPlace:
     Args:
         parameters: ``[N, P]``.
         slots: Adam's moments and steps.
+        groups: parameters with rates of their own; None: there are none.
     """
 
-    def __init__(self, parameters: Tensor, slots: Slots) -> None:
+    def __init__(self, parameters: Tensor, slots: Slots, groups: RateGroups | None = None) -> None:
         self.parameters, self.slots = parameters, dict(slots)
+        self._groups = groups
         self._rows = list(parameters.unbind(0))
         self._moments = {name: list(slot.unbind(0)) for name, slot in slots.items()}
         # of one row the lists need not be made anew
@@ -82,14 +84,17 @@ class RowsInPlace:
         self._trusted: list[int] = []
 
     @staticmethod
-    def can(optimizer: RowOptimizer | None, parameters: Tensor) -> bool:
+    def can(
+        optimizer: RowOptimizer | None, parameters: Tensor, groups: RateGroups | None = None
+    ) -> bool:
         """Whether rows can be stepped here at all."""
+        largest = 1.0 if groups is None else max(groups.largest, 1.0)
         return (
             type(optimizer) is Adam
             and parameters.device.type == "cpu"
             and parameters.is_floating_point()
             and parameters.shape[1] > 0
-            and abs(optimizer.lr) <= LARGEST_RATE
+            and abs(optimizer.lr) * largest <= LARGEST_RATE
             and optimizer.eps >= LEAST_EPSILON
         )
 
@@ -173,7 +178,7 @@ class RowsInPlace:
             given = [row for row, fine in zip(given, stepped, strict=True) if fine]
         if rows:
             self.slots["steps"].numpy()[rows] += 1
-            fused_adam(
+            self._adam(
                 [self._rows[row] for row in rows],
                 list(given),
                 [self._moments["mean"][row] for row in rows],
@@ -185,6 +190,28 @@ class RowsInPlace:
                 divisor,
             )
         return stepped
+
+    def _adam(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+        steps: list[Tensor],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        divisor: Tensor | None,
+    ) -> None:
+        """:func:`fused_adam` of rows, span by span where rates differ."""
+        if self._groups is None:
+            fused_adam(parameters, gradients, means, squares, steps, lr, betas, eps, divisor)
+            return
+        for start, end, factor in self._groups.spans:
+            values, found, mean, square = (
+                [row[start:end] for row in rows] for rows in (parameters, gradients, means, squares)
+            )
+            fused_adam(values, found, mean, square, steps, lr * factor, betas, eps, divisor)
 
     def _block(self, gradient: Gradient, start: int, count: int) -> tuple[Tensor, Sequence[Tensor]]:
         """The gradient of ``count`` rows from ``start`` on, ``[k, P]``, and the same row by row.
@@ -212,7 +239,7 @@ class RowsInPlace:
         steps[0] += 1
         lr = rate(optimizer.lr, optimizer.decay, progress)
         betas, eps = optimizer.betas, optimizer.eps
-        fused_adam(parameters, [gradient[0]], mean, square, steps, lr, betas, eps)
+        self._adam(parameters, [gradient[0]], mean, square, steps, lr, betas, eps, None)
         self._trusted = self._versions()
         return True
 

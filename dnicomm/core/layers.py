@@ -46,6 +46,9 @@ class DecoupledSequential(nn.Module):
       but utility models learn from λ-returns, the same mixture carried down the chain once the
       batch has gone through. 1: from true gradients. A second pass through each layer.
 
+    Frozen parameters (``requires_grad=False``, at any time) are not stepped, and a layer of nothing
+    else hands gradients down all the same.
+
     Args:
         layers: the modules, first to last; the last one's output goes to the loss.
         interfaces: one between each two layers; None: cut there, and no feedback at all.
@@ -233,7 +236,9 @@ class DecoupledSequential(nn.Module):
 
     def _through(self, done: LayerPass, injected: Tensor, carried: Tensor) -> Tensor | None:
         """``injected`` into the layer's parameters, ``carried`` to its input, returned."""
-        parameters = list(self.layers[done.number].parameters())
+        if not done.output.requires_grad:  # a frozen layer, and nobody below it
+            return None
+        parameters = [p for p in self.layers[done.number].parameters() if p.requires_grad]
         if injected is carried or done.received is None:
             torch.autograd.backward(done.output, injected)
             return done.given.grad

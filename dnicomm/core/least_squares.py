@@ -74,6 +74,9 @@ class LeastSquares(Interface):
     Args:
         utility: :class:`LeastSquaresUtility`, one or a row a channel.
         gradient_scale, reduction: as of any interface.
+
+    Raises:
+        ValueError: if a parameter is frozen: the solution is for all of them.
     """
 
     def __init__(
@@ -84,6 +87,11 @@ class LeastSquares(Interface):
     ) -> None:
         super().__init__(utility, None, gradient_scale, reduction)
         model = self.utilities.template
+        if self.utilities.frozen:
+            names = ", ".join(self.utilities.frozen)
+            raise ValueError(
+                f"least squares solve for all weights at once: {names} can't be frozen"
+            )
         assert [name for name, _ in model.named_parameters()] == LINEAR
 
     @torch.no_grad()

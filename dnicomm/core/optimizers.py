@@ -62,6 +62,35 @@ def clip_rows(gradient: Tensor, norm: Tensor, clip: float | None) -> Tensor:
     return gradient * (clip / (norm + 1e-6)).clamp(max=1.0)
 
 
+class RateGroups:
+    """Parameters of a row whose learning rates differ by factors.
+
+    Args:
+        factors: of each parameter.
+        sizes: numbers in each of them, as they lie side by side.
+    """
+
+    def __init__(self, factors: Sequence[float], sizes: Sequence[int]) -> None:
+        self.spans: list[tuple[int, int, float]] = []  # first number, one past the last, factor
+        start = 0
+        for factor, size in zip(factors, sizes, strict=True):
+            end = start + size
+            if self.spans and self.spans[-1][2] == factor:
+                start, _, _ = self.spans.pop()
+            self.spans.append((start, end, factor))
+            start = end
+        self.largest = max(factors, default=1.0)
+
+    def scale_step(self, old: Tensor, new: Tensor) -> Tensor:
+        """Parameters ``[n, P]`` after a step from ``old`` to ``new`` at these factors' rates."""
+        scaled = new.clone()
+        for start, end, factor in self.spans:
+            if factor != 1:
+                before = old[:, start:end]
+                scaled[:, start:end] = before + factor * (new[:, start:end] - before)
+        return scaled
+
+
 def rate(lr: float, decay: Decay, progress: float) -> float:
     """The learning rate once a share ``progress`` of the run is over."""
     if isinstance(decay, bool):

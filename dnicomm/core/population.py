@@ -7,9 +7,8 @@ the guard against non-finite gradients are per row, so that no row ever feels an
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,15 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from dnicomm.core.in_place import RowsInPlace
-from dnicomm.core.optimizers import Adam, RowOptimizer, clip_rows
+from dnicomm.core.optimizers import Adam, RateGroups, RowOptimizer, clip_rows
+from dnicomm.core.parameters import (
+    check_equal,
+    check_parameters,
+    copy_module,
+    frozen_parameters,
+    learnable_parameters,
+    rate_factors,
+)
 from dnicomm.core.rows import Gradient, Layout, Rows
 from dnicomm.core.stages import stage
 from dnicomm.core.template import Template
@@ -28,36 +35,44 @@ from dnicomm.core.tree import mapped
 class Population:
     """``N`` independent modules of one class and configuration, stacked.
 
+    Parameters with ``requires_grad=False`` when this is made are frozen: they are no part of the
+    matrix, so that they are neither stepped nor given moments nor counted in a gradient's norm.
+    A module may have ``rate_factors`` (:func:`dnicomm.core.parameters.rate_factors`).
+
     Args:
         modules: the members; equal in structure, each with its own values.
         optimizer: row-wise optimiser; None for a population that never learns.
 
     Raises:
-        ValueError: if there is no module, or two differ in their parameters' names or shapes.
+        ValueError: if there is no module, two differ in more than values, a parameter can't be
+            held (:func:`dnicomm.core.parameters.check_parameters`), or rate factors don't fit.
     """
 
     def __init__(self, modules: Sequence[nn.Module], optimizer: RowOptimizer | None = None):
         if not modules:
             raise ValueError("a population needs at least one module")
-        described = [[(k, v.shape) for k, v in m.named_parameters()] for m in modules]
-        if any(other != described[0] for other in described):
-            raise ValueError("the modules of a population must have equal parameters")
+        check_parameters(modules[0])
+        check_equal(modules)
         self.size = len(modules)
         self.optimizer = optimizer
-        self._template = Template(copy.deepcopy(modules[0]))
-        self._layout = Layout([shape for _, shape in described[0]])
-        self.parameters = torch.stack(
-            [torch.cat([p.detach().flatten() for p in m.parameters()] or [torch.zeros(0)])
-             for m in modules]
-        )  # fmt: skip  # [N, P]
-        stacked = zip(*(m.named_buffers() for m in modules), strict=True)
-        self.buffers = {
-            row[0][0]: torch.stack([buffer.detach() for _, buffer in row]) for row in stacked
-        }
+        self._template = Template(copy_module(modules[0]))
+        own = learnable_parameters(modules[0])
+        self._learnt, self._layout = list(own), Layout([p.shape for p in own.values()])
+        self.parameters = torch.stack([_row(module) for module in modules])  # [N, P]
+        self.frozen = _stacked([frozen_parameters(module) for module in modules])
+        self.buffers = _stacked([dict(module.named_buffers()) for module in modules])
+        self._groups = self._rate_groups(modules)
         self.slots = {} if optimizer is None else optimizer.init(self.parameters)
         self._in_place: RowsInPlace | None = None
         self.updates = torch.zeros(self.size, dtype=torch.int64)  # steps taken, by row
         self.skipped = torch.zeros(self.size, dtype=torch.int64)  # steps refused: not finite
+
+    def _rate_groups(self, modules: Sequence[nn.Module]) -> RateGroups | None:
+        given = [getattr(module, "rate_factors", None) for module in modules]
+        if any(factors is not given[0] and factors != given[0] for factors in given):
+            raise ValueError("the modules of a population must have equal rate_factors")
+        factors = rate_factors(modules[0])
+        return None if factors is None else RateGroups(factors, self._layout.sizes)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_in_place": None}  # a copy has rows of its own to step
@@ -71,6 +86,7 @@ class Population:
         """Move everything to ``device``, in place."""
         self._template.module.to(device)
         self.parameters = self.parameters.to(device)
+        self.frozen = {k: v.to(device) for k, v in self.frozen.items()}
         self.buffers = {k: v.to(device) for k, v in self.buffers.items()}
         self.slots = {k: v.to(device) for k, v in self.slots.items()}
         self.updates, self.skipped = self.updates.to(device), self.skipped.to(device)
@@ -83,10 +99,12 @@ class Population:
         if index is None:
             parameters = self.parameters.detach()
             buffers = {k: v.clone() for k, v in self.buffers.items()}
+            frozen = list(self.frozen.values())
         else:
             parameters = self.parameters.index_select(0, index)
             buffers = {k: v[index] for k, v in self.buffers.items()}
-        return Rows(index, parameters.requires_grad_(requires_grad), buffers)
+            frozen = [v.index_select(0, index) for v in self.frozen.values()]
+        return Rows(index, parameters.requires_grad_(requires_grad), buffers, frozen)
 
     def call(self, rows: Rows, method: str, *args: Any) -> Any:
         """``method`` of every row at once.
@@ -97,17 +115,34 @@ class Population:
         Returns:
             The method's result with ``[n, ...]`` in place of each tensor. Buffers that the method
             changed are in ``rows.buffers``.
+
+        Raises:
+            ValueError: if the method wrote into a frozen parameter.
         """
-        values = rows.values(self._layout)
-        count = len(values)
+        if not rows.frozen:
+            return self._call(rows, method, args)
+        before = [value._version for value in rows.frozen]
+        result = self._call(rows, method, args)
+        for name, value, version in zip(self.frozen, rows.frozen, before, strict=True):
+            if value._version != version:
+                raise ValueError(
+                    f"{method} writes into the frozen parameter {name} (requires_grad=False); what "
+                    "changes without an optimiser belongs in a buffer (register_buffer)"
+                )
+        return result
+
+    def _call(self, rows: Rows, method: str, args: Sequence[Any]) -> Any:
+        values = list(rows.values(self._layout))
+        count = len(values) + len(rows.frozen)  # of values that are the same afterwards
         if len(rows.parameters) == 1:  # one row needs no map, and may hold what vmap cannot
-            values = [*values, *(buffer[0] for buffer in rows.buffers.values())]
+            values += [value[0] for value in rows.frozen]
+            values += [buffer[0] for buffer in rows.buffers.values()]
             alone, after = self._template.call(values, method, mapped(_first, args))
             rows.buffers = {
                 name: value[None] for name, value in zip(rows.buffers, after[count:], strict=True)
             }
             return mapped(_as_row, alone)
-        values = [*values, *rows.buffers.values()]
+        values += [*rows.frozen, *rows.buffers.values()]
         if self._template.stacks:
             return self._template.call_stacked(values, method, args)
         leaves, spec = pytree.tree_flatten(args)
@@ -126,12 +161,19 @@ class Population:
             # a buffer updated in place is returned too: under the map it is another tensor
             return (*(leaf for leaf in result_leaves if isinstance(leaf, Tensor)), *after[count:])
 
-        found = vmap(one, randomness="different")(values, *tensors)
+        with self._template.mapping():
+            found = vmap(one, randomness="different")(values, *tensors)
         split = len(found) - len(rows.buffers)
         rows.buffers = dict(zip(rows.buffers, found[split:], strict=True))
         returned = iter(found[:split])
         filled = [next(returned) if isinstance(leaf, Tensor) else leaf for leaf in result_leaves]
         return pytree.tree_unflatten(filled, result_spec[0])
+
+    def named(self, rows: Rows) -> dict[str, Tensor]:
+        """Parameters of the gathered rows by name, ``[n, …]`` each, without a graph."""
+        learnt = self._layout.views(rows.parameters.detach())
+        names = [*self._learnt, *self.frozen]
+        return dict(zip(names, [*learnt, *rows.frozen], strict=True))
 
     # -- learning -----------------------------------------------------------------------------
 
@@ -158,7 +200,7 @@ class Population:
         assert self.optimizer is not None, "this population has no optimiser"
         if gradient is None:
             gradient = rows.gradient()
-        if gradient is None:
+        if not gradient:  # nothing was found, or all is frozen
             gradient = [torch.zeros_like(rows.parameters)]
         if rows.buffers:
             self.keep_buffers(rows)
@@ -216,9 +258,9 @@ class Population:
     def _rows_in_place(self) -> RowsInPlace | None:
         """Steps rows where they lie, if that can be done without a look at what came out."""
         if self._in_place is None or not self._in_place.of(self.parameters, self.slots):
-            if not RowsInPlace.can(self.optimizer, self.parameters):
+            if not RowsInPlace.can(self.optimizer, self.parameters, self._groups):
                 return None
-            self._in_place = RowsInPlace(self.parameters, self.slots)
+            self._in_place = RowsInPlace(self.parameters, self.slots, self._groups)
         return self._in_place if self._in_place.trusted() else None
 
     def _step_gathered(
@@ -238,6 +280,8 @@ class Population:
         slots = {name: slot[at] for name, slot in self.slots.items()}
         before = {name: slot.clone() for name, slot in slots.items()}  # steps are in place
         new = self.optimizer.step(old, gradient, slots, weight, progress)
+        if self._groups is not None:
+            new = self._groups.scale_step(old, new)
         sane = torch.isfinite(new.sum(1, keepdim=True))
         if sane.is_cuda or not sane.all():  # to ask a GPU would cost more than to compute
             good = good & sane
@@ -269,6 +313,7 @@ class Population:
         """Everything to keep in a checkpoint, by name; the tensors themselves, not copies."""
         kept = {"parameters": self.parameters, "updates": self.updates, "skipped": self.skipped}
         kept |= {f"slot.{name}": slot for name, slot in self.slots.items()}
+        kept |= {f"frozen.{name}": value for name, value in self.frozen.items()}
         return kept | {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
 
     @torch.no_grad()
@@ -285,14 +330,29 @@ class Population:
             own.copy_(tensors[name])
 
     def module(self, row: int) -> nn.Module:
-        """Member ``row`` as an ordinary module with a copy of its parameters and buffers."""
-        member = copy.deepcopy(self.template)
-        values = [*self._layout.views(self.parameters), *self.buffers.values()]
+        """Member ``row`` as an ordinary module with a copy of its parameters and buffers.
+
+        What is frozen here is frozen in it.
+        """
+        member = copy_module(self.template)
+        values = [*self._layout.views(self.parameters), *self.frozen.values()]
+        values += self.buffers.values()
         with torch.no_grad():
             own = zip(Template(member).places, self._template.places, strict=True)
             for (place, name, _), (_, _, number) in own:
                 place[name].copy_(values[number][row])
         return member
+
+
+def _row(module: nn.Module) -> Tensor:
+    """The parameters of a module that learn, side by side, ``[P]``."""
+    values = [p.detach().flatten() for p in learnable_parameters(module).values()]
+    return torch.cat(values) if values else torch.zeros(0)
+
+
+def _stacked(named: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Equally named tensors ``[…]`` of N modules as ``[N, …]``."""
+    return {name: torch.stack([own[name].detach() for own in named]) for name in named[0]}
 
 
 def _first(rows: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Layout:
         """Parameters ``[n, P]`` as ``[n, *shape]`` each; of one row ``[P]`` as ``[*shape]``."""
         # one split, whose backward is one concatenation
         parts, lead = parameters.split_with_sizes(self.sizes, -1), parameters.shape[:-1]
-        return [p.view(*lead, *s) for p, s in zip(parts, self.shapes, strict=True)]
+        return [p.view((*lead, *s)) for p, s in zip(parts, self.shapes, strict=True)]
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Rows:
     index: Tensor | None  # [n] int64 into the population; None: all, in order
     parameters: Tensor  # [n, P]
     buffers: dict[str, Tensor]  # [n, ...] each
+    frozen: list[Tensor] = field(default_factory=list)  # [n, ...] each, of parameters at rest
     _leaves: list[Tensor] = field(default_factory=list)
     _taken: Tensor | None = None  # [n, P] gradient of rows taken from these
 
@@ -53,6 +54,7 @@ class Rows:
             None if self.index is None else self.index[positions],
             _Take.apply(self.parameters, positions, self),
             {name: buffer[positions] for name, buffer in self.buffers.items()},
+            [value[positions] for value in self.frozen],
         )
 
     def values(self, layout: Layout) -> list[Tensor]:
@@ -76,6 +78,8 @@ class Rows:
 
     def gradient_of(self, loss: Tensor) -> Gradient:
         """The gradient of a loss that was computed with :meth:`values`."""
+        if not (self._leaves and loss.requires_grad):  # everything that counts in it is frozen
+            return self._parts([None] * len(self._leaves))
         return self._parts(torch.autograd.grad(loss, self._leaves, allow_unused=True))
 
     def _add(self, positions: Tensor, gradient: Tensor) -> None:

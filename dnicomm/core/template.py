@@ -8,12 +8,15 @@ may write another method, has to make it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.overrides import TorchFunctionMode
 
 from dnicomm.core.products import product
 
@@ -31,17 +34,20 @@ class Template:
         self.places: list[tuple[dict[str, Any], str, int]] = []
         self.firsts: list[tuple[dict[str, Any], str]] = []  # one owner of each value
         numbers: dict[tuple[str, int], int] = {}
-        for names, of in ((module.named_parameters(remove_duplicate=False), "_parameters"),
-                          (module.named_buffers(remove_duplicate=False), "_buffers")):  # fmt: skip
-            for name, value in names:
-                owner, _, leaf = name.rpartition(".")
-                place = getattr(module.get_submodule(owner), of)
-                number = numbers.setdefault((of, id(value)), len(numbers))
-                if number == len(self.firsts):
-                    self.firsts.append((place, leaf))
-                self.places.append((place, leaf, number))
+        for of, name, value in _values_of(module):
+            owner, _, leaf = name.rpartition(".")
+            place = getattr(module.get_submodule(owner), of)
+            number = numbers.setdefault((of, id(value)), len(numbers))
+            if number == len(self.firsts):
+                self.firsts.append((place, leaf))
+            self.places.append((place, leaf, number))
         self.linears = [part for part in module.modules() if type(part) is nn.Linear]
         self.stacks = self._stacks()
+        self._writes_out = any(_is_spectral(part) for part in module.modules())
+
+    def mapping(self) -> AbstractContextManager[Any]:
+        """A context in which its methods can be mapped over rows."""
+        return _OutByCopy() if self._writes_out else nullcontext()
 
     def _stacks(self) -> bool:
         """Whether it takes the values of all rows at once."""
@@ -75,6 +81,32 @@ class Template:
         return result, after
 
 
+def _values_of(module: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """Every owner's name of every value: parameters that learn, then frozen ones, then buffers."""
+    parameters = list(module.named_parameters(remove_duplicate=False))
+    yield from (("_parameters", name, p) for name, p in parameters if p.requires_grad)
+    yield from (("_parameters", name, p) for name, p in parameters if not p.requires_grad)
+    yield from (("_buffers", name, b) for name, b in module.named_buffers(remove_duplicate=False))
+
+
+def _is_spectral(part: nn.Module) -> bool:
+    """Whether a module keeps a spectral norm, of torch's new kind or its old one."""
+    hooks = part._forward_pre_hooks.values()
+    return type(part).__name__ == "_SpectralNorm" or any(isinstance(h, SpectralNorm) for h in hooks)
+
+
+class _OutByCopy(TorchFunctionMode):
+    """Results that are to be written ``out=`` somewhere are copied there, which a map can do."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        out = kwargs.pop("out", None)
+        result = func(*args, **kwargs)
+        return result if out is None else out.copy_(result)
+
+
 class _StackedLinear(torch.autograd.Function):
     """``n`` linear maps side by side; gradients of weights come as the weights lie."""
 
@@ -85,10 +117,12 @@ class _StackedLinear(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        inner = product(outer, weight) if ctx.needs_input_grad[0] else None
-        return inner, product(outer.transpose(1, 2), x), outer.sum(1)
+        needed = ctx.needs_input_grad
+        inner = product(outer, weight) if needed[0] else None
+        own = product(outer.transpose(1, 2), x) if needed[1] else None  # frozen ones need none
+        return inner, own, outer.sum(1) if needed[2] else None
 
 
 def _stacked_linear(linear: nn.Linear, x: Tensor) -> Tensor:

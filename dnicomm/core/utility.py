@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -112,6 +113,8 @@ class UtilityModel(nn.Module):
     fits_unread = True  # whether a message that nobody read is something to learn from
     needs_cost = False  # whether fitting needs the receiver's loss beside the gradient
     needs_outcome = False  # whether it needs the distributions of the receiver's outputs
+    # factors on the optimiser's learning rate, by names of parameters or submodules
+    rate_factors: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, message_size: int | Sequence[int], context_size: int = 0) -> None:
         super().__init__()

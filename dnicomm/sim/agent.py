@@ -8,7 +8,9 @@ branch in Python on the values of tensors.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -109,6 +111,10 @@ class Agent(nn.Module):
     stacks = False
     epochs = 1  # passes over each window; above 1 its ticks are computed again in each
     minibatches = 1  # steps of each such pass, on as many shares of the worlds
+    # factors on the optimiser's learning rate, by names of parameters or submodules, or patterns of
+    # them: {"encoder": 0.1, "*.bias": 2}; the first that fits counts. Frozen parameters
+    # (requires_grad=False once the agent is built) don't learn at all.
+    rate_factors: Mapping[str, float] = MappingProxyType({})
     normalises_advantages = False  # whether advantages of a window get mean 0 and deviation 1
 
     def __init__(self, spec: AgentSpec) -> None:

@@ -37,7 +37,7 @@ def close_windows(engine: Engine, time: int, lanes: Sequence[Lane]) -> None:
         costs = [_add_losses(lane, own) for lane, own in zip(lanes, outcomes, strict=True)]
         for lane in lanes:
             if lane.window is not None:
-                lane.window.record.backward()
+                _backpropagate(time, lane, lane.window)
     with stage("settle"):
         for lane, own, cost in zip(lanes, outcomes, costs, strict=True):
             if lane.window is None:  # nobody was due, but senders' windows end all the same
@@ -46,6 +46,13 @@ def close_windows(engine: Engine, time: int, lanes: Sequence[Lane]) -> None:
                 _update(engine, lane, lane.window, own, cost)
             for settlement in lane.mailbox.take_settlements():
                 _settle(lane, settlement)
+
+
+def _backpropagate(time: int, lane: Lane, window: OpenWindow) -> None:
+    try:
+        window.record.backward()
+    except Exception as error:
+        lane.population.raise_mistake("the backward pass", window.members, time, error)
 
 
 @torch.no_grad()
@@ -79,7 +86,10 @@ def _add_losses(lane: Lane, outcomes: Sequence[Outcome]) -> list[Tensor]:
     costs = []
     for tick, outcome in zip(window.ticks, outcomes, strict=True):
         worlds = tick.output.message.shape[:2]
-        loss = population.agents.call(tick.rows, "loss", tick.output, outcome)  # [n, B]
+        try:
+            loss = population.agents.call(tick.rows, "loss", tick.output, outcome)  # [n, B]
+        except Exception as error:
+            population.raise_mistake("loss", tick.members, tick.time, error)
         check_loss(tick.time, population.names[int(tick.members[0])], worlds, loss)
         loss = tick.masked(loss)
         window.record.add_loss(loss)
@@ -141,7 +151,11 @@ def _settle(lane: Lane, settlement: Settlement) -> None:
     if interface is not None:
         mask = settlement.mask if interface.fits_unread else settlement.was_read
         target = Target(settlement.gradient, settlement.cost)
-        synthetic = interface.fit(settlement.value, settlement.context, target, rows, mask).gradient
+        try:
+            fitted = interface.fit(settlement.value, settlement.context, target, rows, mask)
+        except Exception as error:
+            population.raise_utility_mistake("its fit", settlement.slots, error)
+        synthetic = fitted.gradient
     population.channel_meter.settle(rows, settlement, synthetic)
     if interface is None or interface.fits_unread:
         return  # nobody asks for the share

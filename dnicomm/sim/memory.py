@@ -11,6 +11,7 @@ NUMBER = 4  # bytes
 # the population's, two moments, those gathered, a gradient, its parts, and what a member was built
 # as.
 PARAMETERS, MESSAGES, STATES = 8, 14, 12
+FROZEN = 3  # the population's, those gathered, and what a member was built as
 PER_TICK_MESSAGES, PER_TICK_STATES = 2, 8  # what each further tick of a window keeps for backward
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -29,24 +30,32 @@ class MemoryNeed:
         self.bytes = 0
 
     def add_agents(
-        self, agents: int, parameters: int, messages: int, state: int, ticks: int
+        self,
+        agents: int,
+        parameters: int,
+        messages: int,
+        state: int,
+        ticks: int,
+        frozen: int = 0,
     ) -> None:
         """So many agents more.
 
         Args:
-            parameters: of one agent; messages: numbers in its inbox and state: in its state, in
-                all worlds.
+            parameters: of one agent, that learn; messages: numbers in its inbox and state: in its
+                state, in all worlds.
             ticks: of a window, at most.
+            frozen: parameters of one agent that don't learn.
         """
         kept_messages = MESSAGES + PER_TICK_MESSAGES * (ticks - 1)
         kept_states = STATES + PER_TICK_STATES * (ticks - 1)
-        each = PARAMETERS * parameters + kept_messages * messages + kept_states * state
-        self._add(agents * each, f"{agents:,} agents of {parameters:,} parameters")
+        each = PARAMETERS * parameters + FROZEN * frozen
+        each += kept_messages * messages + kept_states * state
+        self._add(agents * each, f"{agents:,} agents of {parameters + frozen:,} parameters")
 
-    def add_utilities(self, models: int, parameters: int) -> None:
-        """So many utility models more."""
-        added = models * PARAMETERS * parameters
-        self._add(added, f"{models:,} utility models of {parameters:,} parameters")
+    def add_utilities(self, models: int, parameters: int, frozen: int = 0) -> None:
+        """So many utility models more; ``parameters`` of each learn, ``frozen`` ones don't."""
+        added = models * (PARAMETERS * parameters + FROZEN * frozen)
+        self._add(added, f"{models:,} utility models of {parameters + frozen:,} parameters")
 
     def _add(self, numbers: int, what: str) -> None:
         self.bytes += NUMBER * numbers

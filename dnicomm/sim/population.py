@@ -7,10 +7,9 @@ kernel. A population of receivers owns the utility models of its incoming channe
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
 import torch
@@ -23,6 +22,8 @@ from dnicomm.core.least_squares import LeastSquares, LeastSquaresUtility
 from dnicomm.core.rows import Gradient
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.agent import Agent, AgentSpec
+from dnicomm.sim.agent_building import add_agents, add_utilities, build_agent
+from dnicomm.sim.agent_mistakes import AttributeWatch, named_members, raise_mistake
 from dnicomm.sim.encoding import MessageEncoder
 from dnicomm.sim.memory import MemoryNeed
 from dnicomm.sim.metrics import AgentMeter, ChannelMeter
@@ -95,6 +96,7 @@ class AgentPopulation:
     shared: bool = False  # whether all members have one row of parameters
     interface: Interface | None = None
     context: tuple[str, ...] = ()
+    watch: AttributeWatch | None = field(default_factory=AttributeWatch)  # of the first ticks
     share_read: Tensor = field(default_factory=lambda: torch.ones(0))  # [N * K] running
     ticks: Tensor = field(default_factory=lambda: torch.zeros(0))  # [N] int64, in training
     routes: list[Route] = field(default_factory=list)
@@ -128,7 +130,8 @@ class AgentPopulation:
         own = self.agents.rows(requires_grad=False)
         parameters = own.parameters.expand(count, -1).requires_grad_(requires_grad)
         buffers = {k: v.expand(count, *v.shape[1:]).clone() for k, v in own.buffers.items()}
-        return Rows(members, parameters, buffers)
+        frozen = [value.expand(count, *value.shape[1:]) for value in own.frozen]
+        return Rows(members, parameters, buffers, frozen)
 
     def learn(
         self, rows: Rows, gradient: Gradient | None, live: Tensor, progress: float, scale: float
@@ -155,6 +158,35 @@ class AgentPopulation:
         if gradient is None:
             gradient = [torch.zeros_like(own.parameters)]
         self.agents.step(own, gradient, live.any()[None], progress, scale)
+
+    def raise_mistake(self, what: str, members: Index, time: int, error: Exception) -> NoReturn:
+        """Raise what the code of ``members`` ``[n]`` raised in ``what`` at world time ``time``.
+
+        Raises:
+            UserError: one line, with ``error`` as its cause.
+        """
+        names = [self.names[member] for member in members.tolist()]
+        raise_mistake(what, names, self.agents.template, error, time)
+
+    def raise_utility_mistake(self, what: str, slots: Index, error: Exception) -> NoReturn:
+        """Raise what the utility models of ``slots`` ``[e]`` raised.
+
+        Raises:
+            UserError: one line, with ``error`` as its cause.
+        """
+        assert self.interface is not None
+        edges = [self.inputs[slot] for slot in slots.tolist()]
+        names = [edge_name(*edge) for edge in edges if edge is not None]
+        model = self.interface.utilities.template
+        raise_mistake(what, names, model, error, kind="utility model of")
+
+    def module(self, member: int) -> Agent:
+        """Return a member as it is now: an ordinary module, in eval mode.
+
+        It has its own copy of parameters and buffers, and what was frozen is frozen in it. Its tick
+        gives, for one agent, what the agent's tick gives here: messages before normalisation.
+        """
+        return cast(Agent, self.agents.module(self.row(member))).eval()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learnt, by name, for a checkpoint; the tensors themselves."""
@@ -252,22 +284,11 @@ def _population(
     )
     members = []
     for name in names[:1] if shared else names:
-        with torch_seed(seed, "agent", name), warnings.catch_warnings():
-            # an agent that only talks has an action layer of no outputs
-            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-            agent = own.factory(spec)
-        if not isinstance(agent, Agent):
-            kind = type(agent).__name__
-            raise UserError(f"agent {name}: {kind} is not an Agent (see dnicomm.sim.Agent)")
-        for what in ("epochs", "minibatches"):
-            value = getattr(agent, what)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(
-                    f"agent {name}: {what} is {value}; it must be 1 or more, a whole number"
-                )
+        agent = build_agent(name, own.factory, spec, seed)
         members.append(agent)
         if len(members) == 1:
-            _require_memory(need, agent, 1 if shared else len(names), worlds, own.window or 1)
+            many = 1 if shared else len(names)
+            add_agents(need, name, agent, many, worlds, own.window or 1)
     state = pytree.tree_leaves(members[0].initial_state(1))
     if any(leaf.requires_grad for leaf in state):
         raise UserError(
@@ -278,24 +299,18 @@ def _population(
         own_edges: list[Edge | None] = [*incoming[name]]
         inputs += own_edges + [None] * (spec.num_inputs - len(own_edges))
     place = {name: i for i, name in enumerate(world.agents)}
+    with named_members([f"agent {name}" for name in names]):
+        agents = Population(members, own.optimizer).to(world.device)
     return AgentPopulation(
         names=names,
         indices=np.array([place[name] for name in names], dtype=np.int64),
         spec=spec,
-        agents=Population(members, own.optimizer).to(world.device),
+        agents=agents,
         window=own.window,
         state_size=sum(leaf[0].numel() for leaf in state),
         inputs=inputs,
         shared=shared,
     )
-
-
-def _require_memory(need: MemoryNeed, agent: Agent, members: int, worlds: int, window: int) -> None:
-    spec = agent.spec
-    parameters = sum(parameter.numel() for parameter in agent.parameters())
-    state = sum(leaf.numel() for leaf in pytree.tree_leaves(agent.initial_state(1)))
-    messages = spec.num_inputs * spec.message_size
-    need.add_agents(members, parameters, worlds * messages, worlds * state, window)
 
 
 def _wire(populations: list[AgentPopulation], edges: Sequence[Edge]) -> None:
@@ -361,16 +376,17 @@ def _add_interface(
             )
         models.append(model)
         if len(models) == 1:
-            parameters = sum(parameter.numel() for parameter in model.parameters())
-            need.add_utilities(len(population.inputs), parameters)
+            add_utilities(need, name, len(population.inputs), model)
     if any(getattr(model, "needs_outcome", False) for model in models):
         raise UserError(
             f"utility: {type(models[0]).__name__} foresees what a net will say in each step, and "
             "agents say no such thing; use utility=gradient, critic or local"
         )
     solved = [model for model in models if isinstance(model, LeastSquaresUtility)]
-    if solved:
-        population.interface = LeastSquares(solved, reduction="sum")
-    else:
-        population.interface = Interface(models, settings.optimizer, reduction="sum")
+    owners = ["none" if edge is None else edge_name(*edge) for edge in population.inputs]
+    with named_members([f"utility model of {name}" for name in owners]):
+        if solved:
+            population.interface = LeastSquares(solved, reduction="sum")
+        else:
+            population.interface = Interface(models, settings.optimizer, reduction="sum")
     population.interface.to(world.device)

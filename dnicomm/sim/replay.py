@@ -157,13 +157,19 @@ def _step(
         taken = rows if place is None else rows.take(place)
         observation, inbox, active, allowed, outcome = own.within(worlds)
         before = take_rows(again.state, place)
-        output: TickOutput = population.agents.call(taken, "tick", observation, inbox, before)
-        output = within(output, allowed)
-        again.update_state(place, output.state, active)
-        loss: Tensor = population.agents.call(taken, "loss", output, outcome)
+        try:
+            output: TickOutput = population.agents.call(taken, "tick", observation, inbox, before)
+            output = within(output, allowed)
+            again.update_state(place, output.state, active)
+            loss: Tensor = population.agents.call(taken, "loss", output, outcome)
+        except Exception as error:
+            population.raise_mistake("a further pass", tick.members, tick.time, error)
         again.record.add_loss(loss if active is None else torch.where(active, loss, 0.0))
         own.say(again.record, output.message, worlds)
-    again.record.backward()
+    try:
+        again.record.backward()
+    except Exception as error:
+        population.raise_mistake("a further pass", window.members, window.start, error)
     found = rows.gradient()
     # buffers counted these ticks in the first pass
     rows.buffers = {name: buffer.detach() for name, buffer in window.rows.buffers.items()}

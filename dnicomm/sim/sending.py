@@ -261,7 +261,10 @@ def _tell(
     if not engine.learn or interface is None or not (share or interface.needs_cost):
         return
     rows = engine.tensor(slots)
-    estimate = interface.estimate(value, context, rows)
+    try:
+        estimate = interface.estimate(value, context, rows)
+    except Exception as error:
+        lane.population.raise_utility_mistake("forward", slots, error)
     gradient = estimate.gradient
     scale: float | Tensor = share * engine.gradient_scale
     if not interface.fits_unread:  # it only knows of messages that were read

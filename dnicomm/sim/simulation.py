@@ -22,6 +22,7 @@ from torch import Tensor
 from dnicomm.core import Adam, GradientUtility, RowOptimizer
 from dnicomm.errors import UserError, nearest
 from dnicomm.runs import RunFolder, versions
+from dnicomm.sim.agent import Agent
 from dnicomm.sim.channel import Channel
 from dnicomm.sim.clock import Clock, PoissonClock, require_ticks, ticks_of
 from dnicomm.sim.credit import Discount
@@ -345,6 +346,17 @@ class Simulation:
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
+
+    def module(self, name: str) -> Agent:
+        """Return agent ``name`` as it is now (:meth:`AgentPopulation.module`).
+
+        Raises:
+            UserError: if there is none of that name.
+        """
+        for population in self.populations:
+            if name in population.names:
+                return population.module(population.names.index(name))
+        raise UserError(f"there is no agent {name!r}.{nearest(name, self.world.agents)}")
 
     # -- keeping ------------------------------------------------------------------------------
 

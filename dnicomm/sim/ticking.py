@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnicomm.core import Rows
 from dnicomm.core.stages import stage
-from dnicomm.errors import shortened
+from dnicomm.errors import UserError
 from dnicomm.sim.agent import Inbox, TickOutput
 from dnicomm.sim.checks import check_output
 from dnicomm.sim.policy import Choice, choose, within
@@ -60,16 +61,14 @@ def _tick_members(
     with stage("observe"):
         observation = world.observe(numbers)
         allowed = world.allowed(numbers) if population.spec.discrete else None
+    if population.watch is not None:
+        population.watch.begin(population.agents.template, population.agents.named(rows))
     try:
         output: TickOutput = population.agents.call(rows, "tick", observation, inbox, before)
-    except Exception as error:  # its author reads the traceback
-        names = shortened([population.names[member] for member in members.tolist()])
-        kind = type(population.agents.template)
-        error.add_note(
-            f"In tick of {names} at world time {time}. What an agent gets wrong: "
-            f"dnicomm check {kind.__module__}.{kind.__qualname__}"
-        )
-        raise
+    except Exception as error:
+        population.raise_mistake("tick", members, time, error)
+    if population.watch is not None:
+        _watch_attributes(population, members, rows)
     check_output(time, population.names[int(members[0])], population.spec, engine.edges,
                  (len(members), world.num_worlds), output, before)  # fmt: skip
     output = within(output, allowed)
@@ -98,6 +97,21 @@ def _tick_members(
         read = inbox.mask if active is None else inbox.mask & active[..., None]  # [n, B, K]
         population.channel_meter.count_reads(at, read, inbox.age)
     return tick
+
+
+def _watch_attributes(population: AgentPopulation, members: Index, rows: Rows) -> None:
+    """Refuse a module that a tick changes; looks at the first few ticks only.
+
+    Raises:
+        UserError: names the attribute.
+    """
+    assert population.watch is not None
+    agents = population.agents
+    wrong = population.watch.end(agents.template, agents.named(rows))
+    if wrong is not None:
+        raise UserError(f"agent {population.names[int(members[0])]}: {wrong}")
+    if population.watch.is_over:
+        population.watch = None
 
 
 @torch.no_grad()

@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dnicomm.core import Population
-from dnicomm.errors import UserError
+from dnicomm.core.parameters import (
+    check_parameters,
+    frozen_parameters,
+    learnable_parameters,
+    rate_factors,
+)
+from dnicomm.errors import error_line, user_frame
 from dnicomm.sim import Agent, AgentSpec, Inbox, Outcome, TickOutput
-from dnicomm.testing.complaints import Complaints, Stop, plain, said
+from dnicomm.sim.agent_mistakes import AttributeWatch
+from dnicomm.testing.complaints import Complaints, Stop, plain
 
 WORLDS = 5
 # what topologies and environments ask of agents; the first is the one checked in full
@@ -60,8 +67,7 @@ def _check(
 ) -> None:
     agents = [_build(factory, spec, found, seed) for seed in (0, 1)]
     state = _initial_state(agents[0], found)
-    with found.step("tick failed"):
-        output, inputs = _tick(agents[0], spec, state)
+    output, inputs = _tick(agents[0], spec, state, found)
     _check_output(output, spec, state, found)
     if found:
         raise Stop
@@ -80,6 +86,11 @@ def _build(
         agent = factory(spec)
     if not isinstance(agent, Agent):
         found.fail(f"a {type(agent).__name__} was built, and that is no Agent (dnicomm.sim.Agent)")
+    try:
+        check_parameters(agent, torch.get_default_dtype())
+        rate_factors(agent)
+    except ValueError as error:
+        found.fail(str(error))
     agent.eval()  # dropout differs from call to call, as it should
     return agent
 
@@ -111,9 +122,49 @@ def _inputs(spec: AgentSpec, state: Any) -> tuple[Tensor, Inbox, Any]:
     return observation, Inbox(messages, mask, age.float()), state
 
 
-def _tick(agent: Agent, spec: AgentSpec, state: Any) -> tuple[TickOutput, Any]:
+def _tick(agent: Agent, spec: AgentSpec, state: Any, found: Complaints) -> tuple[TickOutput, Any]:
+    """The first of a few ticks, and what they are given; an agent changes in buffers alone."""
     inputs = _inputs(spec, state)
-    return agent.tick(*_copies(inputs)), inputs
+    watch, values = AttributeWatch(), _values(agent)
+    parameters = dict(agent.named_parameters())
+    output: Any = None
+    wrong = None
+    while not (watch.is_over or wrong):
+        watch.begin(agent, parameters)
+        with found.step("tick failed"):
+            again = agent.tick(*_copies(inputs))
+        output = again if output is None else output
+        wrong = watch.end(agent, parameters)
+    if wrong is not None:
+        found.add(wrong)
+    for name, parameter in agent.named_parameters():
+        if parameter is not parameters.get(name, parameter):
+            found.add(f"tick puts another parameter in the place of {name}, which learns nothing")
+    if found:
+        raise Stop
+    _put_back(agent, values)
+    return output, inputs
+
+
+Values = dict[str, tuple[Tensor, Tensor]]  # by name, with a copy
+
+
+def _values(agent: Agent) -> Values:
+    """Parameters and buffers as they are."""
+    named = [*agent.named_parameters(), *agent.named_buffers()]
+    return {name: (value, value.detach().clone()) for name, value in named}
+
+
+@torch.no_grad()
+def _put_back(agent: Agent, values: Values) -> None:
+    """Give an agent back the buffers that a tick has changed or replaced."""
+    for value, before in values.values():
+        if not torch.equal(value, before):  # a graph may need what has not changed
+            value.copy_(before)
+    for name, buffer in list(agent.named_buffers()):
+        if buffer is not values[name][0]:
+            owner, _, leaf = name.rpartition(".")
+            setattr(agent.get_submodule(owner), leaf, values[name][0])
 
 
 def _check_output(output: Any, spec: AgentSpec, state: Any, found: Complaints) -> None:
@@ -158,6 +209,8 @@ def _check_loss(agent: Agent, spec: AgentSpec, output: TickOutput, found: Compla
         raise Stop
     total = loss.sum() + output.message.sum()
     if not total.requires_grad:
+        if frozen_parameters(agent) and not learnable_parameters(agent):
+            return  # it was never meant to learn
         found.fail("neither loss nor message depends on a parameter: there is nothing to learn")
     with found.step("loss and message can't be differentiated"):
         total.backward()
@@ -169,10 +222,12 @@ def _check_loss(agent: Agent, spec: AgentSpec, output: TickOutput, found: Compla
 def _check_worlds(agent: Agent, inputs: Any, output: TickOutput, found: Complaints) -> None:
     """What happens in one world must not reach another."""
     agent.train()
+    values = _values(agent)  # a tick may count in its buffers
     with found.step("tick failed in training mode"), torch.random.fork_rng():
         torch.manual_seed(0)
         one = agent.tick(*_copies(inputs))
         changed = pytree.tree_map(_other_first_world, inputs)
+        _put_back(agent, values)
         torch.manual_seed(0)
         other = agent.tick(*_copies(changed))
     agent.eval()
@@ -191,23 +246,47 @@ def _check_worlds(agent: Agent, inputs: Any, output: TickOutput, found: Complain
 
 
 def _check_stacked(agents: list[Agent], inputs: Any, found: Complaints) -> None:
-    """Equal agents are computed in one kernel, by torch.func.vmap."""
+    """An agent alone of its kind is lent its parameters; several are computed in one kernel."""
     try:
-        population = Population(agents)
-        stacked = pytree.tree_map(lambda leaf: torch.stack([leaf, leaf]), inputs)
-        both = population.call(population.rows(), "tick", *stacked)
-    except (Exception, UserError) as error:
+        alone = _computed(agents[:1], inputs)
+    except Exception as error:
+        found.add(f"it can't be computed with parameters that are lent to it: {_told(error)}")
+        return
+    try:
+        both = _computed(agents, inputs)
+    except Exception as error:
         found.add(
-            f"several of them can't be computed at once by torch.func.vmap: {said(error)} "
+            f"several of them can't be computed at once by torch.func.vmap: {_told(error)} "
             "(no Python branches on values of tensors, no .item(), no writing in place)"
         )
         return
     for row, agent in enumerate(agents):
-        alone = agent.tick(*_copies(inputs))
-        pairs = ((both.action[row], alone.action), (both.message[row], alone.message))
-        if any(not torch.allclose(a, b, atol=1e-4) for a, b in pairs):
+        values = _values(agent)
+        own = agent.tick(*_copies(inputs))
+        _put_back(agent, values)
+        if not _equal_row(both, row, own):
             found.add("two of them computed at once give other results than one by one")
             return
+        if row == 0 and not _equal_row(alone, row, own):
+            found.add("one of them gives other results once its parameters are lent to it")
+            return
+
+
+def _equal_row(output: TickOutput, row: int, own: TickOutput) -> bool:
+    pairs = ((output.action[row], own.action), (output.message[row], own.message))
+    return all(torch.allclose(a, b, atol=1e-4) for a, b in pairs)
+
+
+def _computed(agents: list[Agent], inputs: Any) -> TickOutput:
+    """The tick of agents as rows of a population, ``[n, B, …]``."""
+    population = Population(agents)
+    stacked = pytree.tree_map(lambda leaf: torch.stack([leaf] * len(agents)), inputs)
+    output: TickOutput = population.call(population.rows(), "tick", *stacked)
+    return output
+
+
+def _told(error: Exception) -> str:
+    return f"{error_line(error)}{user_frame(error) or ''}"
 
 
 def _copies(inputs: Any) -> Any:

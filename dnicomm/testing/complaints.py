@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dnicomm.errors import error_line, user_frame
+
 
 class Stop(Exception):
     """Nothing further can be checked."""
@@ -33,7 +35,7 @@ class Complaints(list[str]):
         except Stop:
             raise
         except Exception as error:
-            self.add(f"{what}: {said(error)}")
+            self.add(f"{what}: {error_line(error)}{user_frame(error) or ''}")
             raise Stop from error
 
     def fail(self, complaint: str) -> None:
@@ -66,12 +68,6 @@ class Complaints(list[str]):
             self.add(f"{what} has numbers in it that are not finite")
             return False
         return True
-
-
-def said(error: BaseException) -> str:
-    """An exception in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def plain(dtype: torch.dtype) -> str:

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from dnicomm.core import Population, UtilityModel
+from dnicomm.core.parameters import check_parameters, frozen_parameters, rate_factors
 from dnicomm.core.utility import Estimate, Target
+from dnicomm.errors import error_line, user_frame
 from dnicomm.sim import Channel
-from dnicomm.testing.complaints import Complaints, Stop, said
+from dnicomm.testing.complaints import Complaints, Stop
 
 COUNT, WORLDS, SIZE, CLASSES, CONTEXT = 20, 5, 8, 3, 4
 
@@ -76,6 +78,11 @@ def _check_utility(factory: Callable[..., Any], found: Complaints) -> None:
     if not isinstance(model, UtilityModel):
         found.fail(f"a {type(model).__name__} was built, and that is no UtilityModel "
                    "(dnicomm.core.UtilityModel)")  # fmt: skip
+    try:
+        check_parameters(model, torch.get_default_dtype())
+        rate_factors(model)
+    except ValueError as error:
+        found.fail(str(error))
     generator = torch.Generator().manual_seed(0)
     message = torch.randn(WORLDS, SIZE, generator=generator)
     context = torch.zeros(WORLDS, CONTEXT)
@@ -96,16 +103,20 @@ def _check_utility(factory: Callable[..., Any], found: Complaints) -> None:
         loss = model.loss(estimate, target)
     if not found.check_tensor("loss", loss, (WORLDS,)):
         raise Stop
-    if not loss.requires_grad:
+    if not loss.requires_grad and not frozen_parameters(model):
         found.fail("loss depends on no parameter: there is nothing to fit")
     with found.step("loss can't be differentiated"):
-        loss.sum().backward()
+        if loss.requires_grad:
+            loss.sum().backward()
     try:
         population = Population(models)
         both = [torch.stack([value, value]) for value in (message, context)]
         population.call(population.rows(), "forward", *both)
     except Exception as error:
-        found.add(f"several of them can't be computed at once by torch.func.vmap: {said(error)}")
+        found.add(
+            "several of them can't be computed at once by torch.func.vmap: "
+            f"{error_line(error)}{user_frame(error) or ''}"
+        )
 
 
 def _rng() -> np.random.Generator:

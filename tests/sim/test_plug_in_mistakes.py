@@ -8,7 +8,7 @@ import torch
 
 from dnicomm.core import Adam
 from dnicomm.errors import UserError
-from dnicomm.sim import Channel, Clock, PeriodicClock, Ring, Simulation
+from dnicomm.sim import Channel, Clock, Override, PeriodicClock, Ring, Simulation
 from dnicomm.sim.checks import _alike
 
 WORLDS = 5
@@ -129,13 +129,47 @@ def test_how_often_it_steps(epochs, town, walker):
         run(town, wrong)
 
 
-def test_exceptions_of_a_plug_in_are_its_own(town, walker):
-    class Crashing(walker):
-        def loss(self, output, outcome):
-            raise ArithmeticError("mine")
+LINE = r"\(\S*test_plug_in_mistakes\.py:\d+\)"
 
-    with pytest.raises(ArithmeticError, match="mine"):
-        run(town, Crashing)
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("method", ["tick", "loss", "initial_state", "__init__"])
+def test_what_an_agent_raises_is_a_line_with_the_place_in_its_file(method, together, town, walker):
+    def crash(self, *args):
+        raise ArithmeticError("mine")
+
+    crashing = type("Crashing", (walker,), {method: crash})
+    apart = {f"agent_{i}": Override(crashing, key=i) for i in range(3)}
+    who = "agent_0, agent_1, agent_2" if together and method in ("tick", "loss") else "agent_0"
+    said = {
+        "tick": f"agent {who}: tick failed at world time 0: ArithmeticError: mine {LINE}",
+        "loss": f"agent {who}: loss failed at world time 0: ArithmeticError: mine {LINE}",
+        "initial_state": f"agent {who}: initial_state failed: ArithmeticError: mine {LINE}",
+        "__init__": f"agent {who}: it can't be built: ArithmeticError: mine {LINE}",
+    }[method]
+    with pytest.raises(UserError, match=said) as raised:
+        run(town, crashing, agents={} if together else apart)
+    assert isinstance(raised.value.__cause__, ArithmeticError)
+
+
+def test_what_fails_in_a_map_names_the_line_too(town, walker):
+    class Branches(walker):
+        def tick(self, observation, inbox, state):
+            if observation.sum() > 0:
+                pass
+            return super().tick(observation, inbox, state)
+
+    with pytest.raises(UserError, match=rf"tick failed .*{LINE}\. Equal ones are computed at on"):
+        run(town, Branches)
+
+
+def test_what_a_user_refuses_stays_as_it_is_said(town, walker):
+    class Refuses(walker):
+        def tick(self, observation, inbox, state):
+            raise UserError("my own line")
+
+    with pytest.raises(UserError, match=r"^my own line$"):
+        run(town, Refuses)
 
 
 CHANNELS = {
@@ -171,20 +205,11 @@ def test_a_channel_may_give_lists(town, walker):
     run(town, walker, channel=Lists())
 
 
-def test_what_a_plug_in_raises_keeps_its_traceback_and_says_whose_it_was(town, walker):
-    class Breaks(walker):
-        def tick(self, observation, inbox, state):
-            raise ZeroDivisionError("mine")
-
+def test_what_a_clock_raises_keeps_its_traceback_and_says_whose_it_was(town, walker):
     class Stops(Clock):
         def next(self, time, rng):
             raise ZeroDivisionError("mine")
 
-    with pytest.raises(ZeroDivisionError) as raised:
-        run(town, Breaks)
-    (note,) = raised.value.__notes__
-    assert note.startswith("In tick of agent_0")
-    assert "at world time 0. What an agent gets wrong: dnicomm check " in note
     with pytest.raises(ZeroDivisionError) as raised:
         run(town, walker, clock=Stops())
     assert any(line.startswith("In the clock of agent_0, a ") for line in raised.value.__notes__)

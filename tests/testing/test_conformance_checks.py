@@ -164,6 +164,114 @@ def test_losses_that_are_wrong(loss, complaint):
     assert complaint in check_agent(Losing)[0]
 
 
+def odd(add, use=lambda self, h: self.part(h)):
+    """An agent with something odd between its body and its heads."""
+
+    class Odd(Agent):
+        def __init__(self, spec):
+            super().__init__(spec)
+            self.body = nn.Linear(spec.input_size, 4)
+            self.message = nn.Linear(4, spec.message_size)
+            self.action = nn.Linear(4, spec.action_size)
+            self.part = add()
+
+        def tick(self, observation, inbox, state):
+            h = use(self, torch.tanh(self.body(torch.cat([observation, inbox.flat()], -1))))
+            return TickOutput(self.action(h), self.message(h))
+
+    return Odd
+
+
+def scaled(self, h):
+    return h * self.part.to(h.dtype)
+
+
+def kept(self, h):
+    self.part.append(h)
+    return sum(self.part)
+
+
+def followed(self, h):
+    with torch.no_grad():
+        self.part.weight.lerp_(torch.zeros(4, 4), 0.1)
+    return self.part(h)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "agent",
+    [
+        odd(lambda: nn.Parameter(torch.tensor(1.0)), scaled),
+        odd(lambda: nn.Parameter(torch.ones(4).double(), requires_grad=False), scaled),
+        odd(lambda: nn.Linear(4, 4).requires_grad_(False)),
+        odd(lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4))),
+        odd(lambda: nn.utils.spectral_norm(nn.Linear(4, 4))),
+        odd(lambda: nn.utils.weight_norm(nn.Linear(4, 4))),
+        lambda spec: FeedForward(spec).requires_grad_(False),
+    ],
+    ids=["no dimensions", "float64 at rest", "at rest", "spectral norm", "old spectral norm",
+         "old weight norm", "nothing learns"],
+)  # fmt: skip
+def test_ordinary_modules_are_right(agent):
+    assert check_agent(agent) == []
+
+
+def with_factors(spec):
+    agent = FeedForward(spec)
+    agent.rate_factors = {"bodi": 2}
+    return agent
+
+
+def replaced(self, h):
+    self.part = nn.Parameter(self.part.detach() * 0.9)
+    return h * self.part
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("agent", "complaint"),
+    [
+        (
+            odd(lambda: nn.Parameter(torch.ones(4)), replaced),
+            "tick puts another parameter in the place of part, which learns nothing",
+        ),
+        (
+            odd(lambda: None, lambda self, h: (self.register_buffer("seen", h.detach()), h)[1]),
+            "tick makes seen; parameters and buffers are made in __init__",
+        ),
+        (odd(lambda: nn.Parameter(torch.ones(4).double()), scaled), "parameter part is float64; "),
+        (odd(lambda: nn.LazyLinear(4)), "parameter part.weight has no shape yet (a lazy layer); "),
+        (odd(list, kept), "tick appends tensors to part, an attribute of the module: what it rem"),
+        (odd(lambda: nn.Linear(4, 4), followed), "tick changes the parameter part.weight; only th"),
+        (odd(lambda: nn.Linear(4, 4).requires_grad_(False), followed), "tick changes the paramete"),
+        (odd(lambda: nn.Embedding(3, 4, sparse=True), lambda self, h: h), "has sparse gradients"),
+        (with_factors, "rate_factors: no parameter is called 'bodi'. Did you mean 'body'?"),
+    ],
+    ids=[
+        "another",
+        "late",
+        "float64",
+        "lazy",
+        "a list",
+        "steps itself",
+        "steps rests",
+        "sparse",
+        "factors",
+    ],
+)
+def test_modules_that_cannot_be_agents(agent, complaint):
+    assert complaint in check_agent(agent)[0]
+
+
+def test_what_an_agent_raises_names_the_line_in_its_file():
+    def crash(self, h):
+        raise KeyError("mine")
+
+    found = check_agent(odd(lambda: None, crash))[0]
+    assert found.startswith("tick failed: KeyError: 'mine' (")
+    assert "test_conformance_checks.py:" in found
+
+
 # -- clocks and channels --------------------------------------------------------------------------
 
 
@@ -314,3 +422,19 @@ def test_an_environment_with_random_numbers_of_its_own():
 
 def test_what_is_no_environment():
     _only(check_env(RelayWorld), "is no Env")
+
+
+def test_utility_models_may_rest_in_part_but_not_be_double():
+    def rests(message_size, context_size):
+        model = GradientUtility(message_size, context_size, hidden=(4,))
+        model.body.layers[0].requires_grad_(False)
+        return model
+
+    def double(message_size, context_size):
+        model = GradientUtility(message_size, context_size)
+        model.extra = nn.Parameter(torch.ones(2).double())
+        return model
+
+    assert check_utility(rests) == []
+    assert check_utility(lambda **sizes: GradientUtility(**sizes).requires_grad_(False)) == []
+    _only(check_utility(double), "parameter extra is float64; parameters that learn must be")
