@@ -175,6 +175,9 @@ class SoloEnv(ParallelEnv):
             self.agents = []
         return tuple({"agent_0": result} for result in results)
 
+    def close(self) -> None:
+        self.env.close()
+
 
 def _true(flags: Mapping[Any, Any]) -> list[Any]:
     return [agent for agent, flag in flags.items() if flag]

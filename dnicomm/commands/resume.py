@@ -48,20 +48,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, Any]:
     from dnicomm.commands.loggers import logged, require
+    from dnicomm.sim.closing import closing
 
-    work = kind(run.config)
-    require(work.config["logger"])
-    checkpoint = last_checkpoint(run)
-    reached = 0 if checkpoint is None else checkpoint.time
-    run.truncate_metrics(reached)
-    run.drop_recordings(reached)
-    if checkpoint is not None:
-        work.restore(checkpoint)
-        console.print(f"going on from {work.time} {checkpoint.time}")
-    else:
-        console.print("there is no checkpoint yet: beginning anew")
-    with logged(run, work.config["logger"]):
-        return work.carry_on(run, console)
+    with closing(kind(run.config)) as work:
+        require(work.config["logger"])
+        checkpoint = last_checkpoint(run)
+        reached = 0 if checkpoint is None else checkpoint.time
+        run.truncate_metrics(reached)
+        run.drop_recordings(reached)
+        if checkpoint is not None:
+            work.restore(checkpoint)
+            console.print(f"going on from {work.time} {checkpoint.time}")
+        else:
+            console.print("there is no checkpoint yet: beginning anew")
+        with logged(run, work.config["logger"]):
+            return work.carry_on(run, console)
 
 
 def last_checkpoint(run: RunFolder) -> Checkpoint | None:

@@ -105,7 +105,7 @@ REFUSED = {
     "message.size=0": "message.size=0: must be a whole number of at least 1",
     "message.normalise=3": "message.normalise=3: must be true, own or false",
     "message.discrete=bits": "message.discrete=bits: must be gumbel, dru or null",
-    "eval.episodes=0": "eval.episodes=0: must be a whole number of at least 1",
+    "eval.episodes=-1": "eval.episodes=-1: must be a whole number of at least 0",
     "env.num_agents=0": "env.num_agents=0: must be a whole number of at least 2",
     "env.num_agents=two": "env.num_agents=two: must be a whole number",
     "env.dataset=foo": "env: Unknown data set 'foo'. Known: ",

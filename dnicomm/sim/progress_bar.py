@@ -1,0 +1,80 @@
+"""A bar on stderr that says how far a run has come, in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+PAUSE = 0.2  # seconds between two pictures
+MOST_METRICS = 3  # beside the bar
+_drawn: ContextVar[bool] = ContextVar("drawn", default=False)  # whether there is one already
+
+
+class ProgressBar:
+    """A bar, a context manager; nothing at all where nobody would see it.
+
+    Args:
+        unit: what is counted.
+        wanted: whether to draw it; None: in a terminal or notebook only. Within another one never.
+    """
+
+    def __init__(self, unit: str, wanted: bool | None = None) -> None:
+        console = Console(stderr=True, emoji=False, highlight=False)
+        seen = console.is_jupyter or (sys.stderr is not None and sys.stderr.isatty())
+        self._bar: Progress | None = None
+        self._token: Token[bool] | None = None
+        self._updated = 0.0
+        if not _drawn.get() and (seen if wanted is None else wanted):
+            self._bar = Progress(
+                TextColumn(f"{unit} {{task.completed:,.0f}} of {{task.total:,.0f}}", markup=False),
+                BarColumn(20),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[metrics]}", markup=False),
+                console=console,
+                auto_refresh=False,
+            )
+
+    def __enter__(self) -> ProgressBar:
+        if self._bar is not None:
+            self._token = _drawn.set(True)
+            self._bar.start()
+        return self
+
+    def update(self, done: int, steps: int, metrics: Mapping[str, Any] | None = None) -> None:
+        """Draw it anew, if there are metrics or the last time is long ago.
+
+        Args:
+            done: of ``steps``.
+            steps: until the end.
+            metrics: of the latest evaluation; None: there is no new one.
+        """
+        bar, now = self._bar, perf_counter()
+        if bar is None:
+            return
+        if not bar.tasks:
+            bar.add_task("", total=steps, metrics="")
+        task = bar.task_ids[0]
+        if metrics is not None:
+            first = [(name, value) for name, value in metrics.items() if value is not None]
+            words = [f"{name} {value:.3g}" for name, value in first[:MOST_METRICS]]
+            bar.update(task, metrics="  ".join(words))
+        if metrics is not None or done in (0, steps) or now - self._updated >= PAUSE:
+            self._updated = now
+            bar.update(task, completed=done, total=steps, refresh=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None and self._token is not None:
+            _drawn.reset(self._token)
+            self._bar.stop()
