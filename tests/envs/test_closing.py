@@ -184,7 +184,8 @@ def test_ctrl_c_while_closing_closes_the_others_and_a_second_one_gives_up(capsys
         sim.close()
     assert closed() == [1, 1, 0]
     assert "close() was stopped" in capsys.readouterr().err
-    BUILT[2].raises = None
+    for port in BUILT:
+        port.raises = None  # its traceback keeps the simulation
     del sim
     gc.collect()
     assert closed() == [1, 1, 1]  # what nobody tried to close is closed when it is dropped
@@ -292,6 +293,7 @@ def test_the_error_of_a_block_is_not_hidden_by_an_interrupt():
 
     with pytest.raises(ValueError, match="mine"), closing(Slow()):
         raise ValueError("mine")
-    with pytest.raises(ValueError, match="mine"), OpenThings() as opened:
-        opened.add(Slow(), "slow")
+    opened = OpenThings()
+    opened.add(Slow(), "slow")
+    with pytest.raises(ValueError, match="mine"), opened:
         raise ValueError("mine")
