@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 PAUSE = 0.2  # seconds between two pictures
-MOST_METRICS = 3  # beside the bar
+MOST_METRICS = 2  # beside the bar
 _drawn: ContextVar[bool] = ContextVar("drawn", default=False)  # whether there is one already
 
 
@@ -62,8 +62,10 @@ class ProgressBar:
             bar.add_task("", total=steps, metrics="")
         task = bar.task_ids[0]
         if metrics is not None:
-            first = [(name, value) for name, value in metrics.items() if value is not None]
-            words = [f"{name} {value:.3g}" for name, value in first[:MOST_METRICS]]
+            known = {name: value for name, value in metrics.items() if value is not None}
+            tested = {n: value for n, value in known.items() if not n.startswith("train_")}
+            shown = list((tested or known).items())[:MOST_METRICS]
+            words = [f"{name} {value:.3g}" for name, value in shown]
             bar.update(task, metrics="  ".join(words))
         if metrics is not None or done in (0, steps) or now - self._updated >= PAUSE:
             self._updated = now

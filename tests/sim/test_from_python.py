@@ -29,8 +29,9 @@ def two_threads(monkeypatch):
 
 
 def relay(**settings):
-    return Simulation(env=Relay(num_agents=2), agent=FeedForward, num_worlds=4,
-                      evaluation=Evaluation(every=20, episodes=1, num_worlds=4), **settings)  # fmt: skip
+    evaluation = Evaluation(every=20, episodes=1, num_worlds=4)
+    return Simulation(Relay(num_agents=2), FeedForward, num_worlds=4, evaluation=evaluation,
+                      **settings)  # fmt: skip
 
 
 def seen_in(sim, steps=20):
