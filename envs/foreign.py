@@ -158,6 +158,7 @@ class ForeignWorld(World):
 
     early_end = True
     rewards = True
+    draws_globally = True
 
     def __init__(
         self, copies: Sequence[Copy], horizon: int, device: torch.device, opened: OpenThings

@@ -75,6 +75,7 @@ class World(abc.ABC):
     label_field: str | None = None  # context field that holds the receivers' label, one-hot
     edges: tuple[tuple[str, str], ...] | None = None  # its natural channels; None: all to all
     message_lifetime: int | None = None  # world time after which mail is unseen; None: no limit
+    draws_globally: bool = False  # whether numbers from global generators, seeded by runs, will do
     remarks: Sequence[str] = ()  # what the user should know of it; a run says it once
     hears_at_birth: bool = False  # whether what was sent to a place before a life began is heard
 
