@@ -57,7 +57,19 @@ def check_pettingzoo(target: str, values: Mapping[str, Any]) -> list[str]:
         test: Callable[[], Any] = lambda: (api_test if in_turns else parallel_api_test)(env, CYCLES)  # noqa: E731
         complaints = _said(f"PettingZoo's {'api_test' if in_turns else 'parallel_api_test'}", test)
         opened.close()  # before others are built: there may be room for one only
-    return complaints + check_env(PettingZooEnv(target, values or None), WORLDS)
+    return complaints + _check_copies(PettingZooEnv(target, values or None))
+
+
+def _check_copies(env: PettingZooEnv) -> list[str]:
+    """Check some copies side by side; where only one can exist, say so, and check that one."""
+    together = check_env(env, WORLDS)
+    if len(together) != 1 or not together[0].startswith("make failed"):
+        return together
+    alone = check_env(env, 1)
+    if any(complaint.startswith("make failed") for complaint in alone):
+        return together
+    use = f"{WORLDS} copies can't exist side by side: train with num_worlds=1 eval.worlds=shared"
+    return [f"{use} ({together[0]})", *alone]
 
 
 def check_gymnasium(env: gymnasium.Env) -> list[str]:

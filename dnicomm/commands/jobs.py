@@ -64,11 +64,11 @@ def run_job(
                 kept = f"Up to its last evaluation the run is kept: dnicomm resume {path}"
                 raise UserError(f"{str(error).rstrip('.')}. {kept}") from error
             raise
-    leave_page(folder, beside=number is None)  # a sweep's are written anew at its end
-    if number is None:
-        work.conclude(console, folder, summary, run.config)
-    else:
-        console.print("  ".join([*work.words(summary), quoted(folder)]), soft_wrap=True)
+        leave_page(folder, beside=number is None)  # a sweep's are written anew at its end
+        if number is None:
+            work.conclude(console, folder, summary, run.config)
+        else:
+            console.print("  ".join([*work.words(summary), quoted(folder)]), soft_wrap=True)
 
 
 def shown(overrides: Sequence[str]) -> str:

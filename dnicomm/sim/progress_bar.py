@@ -39,6 +39,8 @@ class ProgressBar:
                 TextColumn("{task.fields[metrics]}", markup=False),
                 console=console,
                 auto_refresh=False,
+                # what is printed goes above the bar; into a file, where stdout is one
+                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
             )
 
     def __enter__(self) -> ProgressBar:

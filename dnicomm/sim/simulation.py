@@ -175,7 +175,10 @@ class Simulation(ClosesThings):
         try:
             world = self.env.make(num_worlds, split, self.device)
         except UserError as error:
-            raise (error if str(error).startswith("env") else UserError(f"env: {error}")) from error
+            text = str(error) if str(error).startswith("env") else f"env: {error}"
+            if split == "test":
+                text += ". Where no more can exist beside the training worlds: eval.worlds=shared"
+            raise UserError(text) from error
         return self.opened.add(world, self.env.name)
 
     def _check_numbers(self) -> None:

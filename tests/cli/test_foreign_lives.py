@@ -85,7 +85,9 @@ def port(cli, monkeypatch):
 
 
 def test_one_copy_is_enough_to_train_and_test_in(cli, port):
-    assert cli(*ONE, "env.kwargs.most=1", "hydra.run.dir=own").code == 2  # a second one to test in
+    refused = cli(*ONE, "env.kwargs.most=1", "hydra.run.dir=own")  # a second one to test in
+    assert refused.code == 2
+    assert "the port is taken. Where no more can exist" in refused.err
     assert port() == ["open", "close"]
     done = cli(*ONE, "env.kwargs.most=1", "eval.worlds=shared", "hydra.run.dir=run")
     assert (done.code, port()) == (0, ["open", "close"])
@@ -169,6 +171,13 @@ def test_a_check_has_room_in_one_copy(cli, port):
     found = cli("check", "my_port.Port", "most=2")
     happened = port()
     assert happened.count("open") == happened.count("close") == 5, found.out
+
+
+def test_a_check_of_what_can_exist_once(cli, port):
+    found = cli("check", "my_port.Port", "most=1")
+    assert (found.code, port().count("close")) == (1, 4)
+    assert "train with num_worlds=1 eval.worlds=shared" in found.out
+    assert "1 to put right" in found.out
 
 
 def test_ctrl_c_in_a_step_closes_every_copy(cli, port):

@@ -181,6 +181,20 @@ def test_global_generators_inside_of_one_another_and_after_an_error():
     assert [first, np.random.rand()] == expected
 
 
+def test_contexts_of_several_threads_leave_the_users_numbers():
+    disturb(5)
+    np.random.randn()
+    expected = [np.random.randn(), random.random()]
+    disturb(5)
+    np.random.randn()
+    first, second = global_seed(0, "first"), global_seed(0, "second")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # not the other way round, as in one thread
+    second.__exit__(None, None, None)
+    assert [np.random.randn(), random.random()] == expected
+
+
 def test_another_bit_generator_of_the_users_is_put_back():
     users = np.random.get_bit_generator()
     other = np.random.PCG64(3)

@@ -139,6 +139,15 @@ def test_progress_is_shown_in_a_terminal_unless_silenced(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_is_printed_during_a_run_goes_where_it_always_went(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with ProgressBar("time") as bar:
+        bar.update(0, 2)
+        print("mine")
+    assert sys.stdout.getvalue() == "mine\n"
+
+
 def test_there_is_one_bar_at_a_time(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with ProgressBar("outer"):
