@@ -89,7 +89,7 @@ class Copy(abc.ABC):
             result = call()
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{self.where} raised {when}: {describe(error)}") from error
         unknown = [agent for agent in self.live if agent not in self.possible_agents]
         if unknown:

@@ -12,7 +12,6 @@ them: what a test shows anew are seeds never trained on.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +163,7 @@ class ForeignWorld(World):
         self, copies: Sequence[Copy], horizon: int, device: torch.device, opened: OpenThings
     ) -> None:
         self._opened = opened
-        weakref.finalize(self, opened.close)  # at the interpreter's exit, too
+        opened.close_when_dropped(self)
         self.num_worlds = len(copies)
         self.device = device
         self.horizon = horizon

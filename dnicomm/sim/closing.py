@@ -98,6 +98,14 @@ class OpenThings:
         if error is not None:
             self.close_after(error)
 
+    def close_when_dropped(self, owner: object) -> None:
+        """Close what is open when ``owner`` is dropped, or the interpreter exits."""
+        weakref.finalize(owner, self._close_unattended)
+
+    def _close_unattended(self) -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # there is nobody to raise it to
+            self.close()
+
     def close_after(self, error: BaseException | None) -> None:
         """Close what is open; where that is because of an error, it remains the error."""
         with contextlib.nullcontext() if error is None else contextlib.suppress(KeyboardInterrupt):
@@ -114,7 +122,7 @@ class ClosesThings:
     @functools.cached_property
     def opened(self) -> OpenThings:
         opened = OpenThings()
-        weakref.finalize(self, opened.close)  # when it is dropped, or at the interpreter's exit
+        opened.close_when_dropped(self)
         return opened
 
     def close(self) -> None:

@@ -176,7 +176,7 @@ class Simulation(ClosesThings):
             world = self.env.make(num_worlds, split, self.device)
         except UserError as error:
             text = str(error) if str(error).startswith("env") else f"env: {error}"
-            if split == "test":
+            if split == "test" and "can't be built" in text:
                 text += ". Where no more can exist beside the training worlds: eval.worlds=shared"
             raise UserError(text) from error
         return self.opened.add(world, self.env.name)

@@ -138,6 +138,16 @@ def test_where_a_later_copy_cannot_be_built():
     assert closed() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("place", ["fails", "stops"])
+def test_an_environment_that_ends_the_program_is_an_error(place, monkeypatch):
+    monkeypatch.setattr(
+        Port, "__init__" if place == "fails" else "step", lambda *a, **k: sys.exit(3)
+    )
+    with pytest.raises(UserError, match="SystemExit: 3"), simulation() as sim:
+        sim.run(steps=3)
+    assert set(closed()) <= {1}
+
+
 def test_where_the_worlds_of_the_test_cannot_be_built():
     with pytest.raises(UserError, match="no port is free"):
         simulation(fails=2)

@@ -139,6 +139,16 @@ def test_progress_is_shown_in_a_terminal_unless_silenced(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_in_a_notebook_it_is_a_line(monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    relay().run(20)
+    lines = [line.strip() for line in sys.stderr.getvalue().split("\r")]
+    assert lines[1] == "world time 0 of 20"
+    assert lines[-1].startswith("world time 20 of 20  accuracy ")
+    assert sys.stderr.getvalue().endswith("\n")
+
+
 def test_what_is_printed_during_a_run_goes_where_it_always_went(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setattr(sys, "stdout", io.StringIO())
