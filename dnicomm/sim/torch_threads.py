@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import torch
 
 _chosen: ContextVar[int | None] = ContextVar("threads", default=None)
+_before: list[list[int]] = []  # threads to set back, of the contexts that are open
 
 
 @contextmanager
@@ -23,12 +24,21 @@ def torch_threads(count: int | None = None) -> Iterator[None]:
     """
     count = count or _chosen.get() or 1
     count = min(count, os.cpu_count() or count)  # more would only take each other's turns
-    before, token = torch.get_num_threads(), _chosen.set(count)
+    before, token = [torch.get_num_threads()], _chosen.set(count)
+    _before.append(before)
     try:
-        if before != count:
-            torch.set_num_threads(count)
+        _set(count)
         yield
     finally:
         _chosen.reset(token)
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
+        place = next(i for i, kept in enumerate(_before) if kept is before)
+        del _before[place]
+        if place == len(_before):
+            _set(before[0])
+        else:  # another Python thread's has begun since, which sets back what was before this one
+            _before[place][:] = before
+
+
+def _set(count: int) -> None:
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from contextvars import copy_context
 
 import pytest
 import torch
@@ -87,6 +88,18 @@ def test_a_simulation_in_another_one_sets_back_what_the_outer_one_has():
     outer.run(20)
     assert seen[0] == 1
     assert set(seen[1:]) == {3}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_contexts_of_several_python_threads_set_back_what_was_before_all():
+    """The fixture looks whether there are two threads again."""
+    first, second = copy_context(), copy_context()  # each thread has one
+    one, other = torch_threads(1), torch_threads(3)
+    first.run(one.__enter__)
+    second.run(other.__enter__)
+    first.run(one.__exit__, None, None, None)
+    assert torch.get_num_threads() == 3
+    second.run(other.__exit__, None, None, None)
 
 
 class Terminal(io.StringIO):
