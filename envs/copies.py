@@ -98,7 +98,7 @@ class Copy(abc.ABC):
             result = call()
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{self.where} raised {when}: {describe(error)}") from error
         unknown = [agent for agent in self.live if agent not in self.possible_agents]
         if unknown:
@@ -193,6 +193,9 @@ class SoloEnv(ParallelEnv):
         if results[2] or results[3]:
             self.agents = []
         return tuple({"agent_0": result} for result in results)
+
+    def close(self) -> None:
+        self.env.close()
 
 
 def _true(flags: Mapping[Any, Any]) -> list[Any]:

@@ -16,6 +16,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.wrappers import AssertOutOfBoundsWrapper, OrderEnforcingWrapper
 
 from dnicomm.errors import UserError
+from dnicomm.sim.closing import OpenThings
 from dnicomm.sim.random import generator
 from dnicomm.sim.world import AgentSpaces, Env, Moment, Split, World
 
@@ -61,7 +62,8 @@ class ExposedEnv(ParallelEnv):
         bounds: tuple[float, float] = (-math.inf, math.inf),
         render_mode: str | None = None,
     ) -> None:
-        self.world = env.make(1, split, torch.device("cpu"))
+        self._opened = OpenThings()
+        self.world = self._opened.add(env.make(1, split, torch.device("cpu")), env.name)
         self._drawn = type(self.world).draw is not World.draw
         self._modes = ["human", "rgb_array", "ansi"] if self._drawn else ["human", "ansi"]
         if render_mode is not None and render_mode not in self._modes:
@@ -244,10 +246,11 @@ class ExposedEnv(ParallelEnv):
         return "\n".join(lines) + "\n"
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Close the window, if there is one, and the world."""
         if self._window:
             self._window.close()
         self._window = None
+        self._opened.close()
 
 
 def in_turns(env: ParallelEnv) -> AECEnv:

@@ -25,8 +25,11 @@ from torch import Tensor
 
 from dnicomm.envs.copies import Copy, ParallelCopy, SoloEnv, TurnsCopy
 from dnicomm.envs.lookup import build, find
+from dnicomm.envs.repeatability import find_difference
+from dnicomm.envs.space_seeds import SpaceSeeds
 from dnicomm.envs.spaces import ActionSpace, Encoder
 from dnicomm.errors import UserError
+from dnicomm.sim.closing import OpenThings
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
 
 DEFAULT_HORIZON = 1000  # world time, where an environment does not say how long it lasts
@@ -61,9 +64,19 @@ class PettingZooEnv(Env):
 
     def make(self, num_worlds: int, split: Split, device: torch.device) -> ForeignWorld:
         maker = find(self.id)
-        kwargs = dict(self.kwargs or {})
-        envs = [build(self.id, kwargs, maker) for _ in range(num_worlds)]
-        where = f"env.id={self.id}"
+        kwargs, where = dict(self.kwargs or {}), f"env.id={self.id}"
+        with OpenThings() as opened:
+            envs = [opened.add(build(self.id, kwargs, maker), where) for _ in range(num_worlds)]
+            return self._world(envs, kwargs, where, device, opened)
+
+    def _world(
+        self,
+        envs: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        where: str,
+        device: torch.device,
+        opened: OpenThings,
+    ) -> ForeignWorld:
         if isinstance(envs[0], AECEnv):
             copies: list[Copy] = [TurnsCopy(env, where) for env in envs]
         elif isinstance(envs[0], ParallelEnv):
@@ -79,7 +92,7 @@ class PettingZooEnv(Env):
             cycles = getattr(envs[0].unwrapped, "max_cycles", None) or kwargs.get("max_cycles")
             turns = len(copies[0].possible_agents) if isinstance(copies[0], TurnsCopy) else 1
             horizon = int(cycles) * turns if cycles else DEFAULT_HORIZON
-        return ForeignWorld(copies, horizon, device)
+        return ForeignWorld(copies, horizon, device, opened)
 
 
 @dataclass(frozen=True)
@@ -111,10 +124,13 @@ class GymEnv(Env):
         def maker(**kwargs: Any) -> gymnasium.Env:
             return gymnasium.make(self.id, **kwargs)
 
-        envs = [build(self.id, kwargs, maker) for _ in range(num_worlds)]
-        steps = envs[0].spec.max_episode_steps if envs[0].spec is not None else None
-        copies = [ParallelCopy(SoloEnv(env), f"env.id={self.id}") for env in envs]
-        return ForeignWorld(copies, self.horizon or steps or DEFAULT_HORIZON, device)
+        where = f"env.id={self.id}"
+        with OpenThings() as opened:
+            envs = [opened.add(build(self.id, kwargs, maker), where) for _ in range(num_worlds)]
+            steps = envs[0].spec.max_episode_steps if envs[0].spec is not None else None
+            copies = [ParallelCopy(SoloEnv(env), where) for env in envs]
+            horizon = self.horizon or steps or DEFAULT_HORIZON
+            return ForeignWorld(copies, horizon, device, opened)
 
 
 class ForeignWorld(World):
@@ -131,6 +147,7 @@ class ForeignWorld(World):
         copies: one a world.
         horizon: longest episode in world time.
         device: where tensors are made; the environments themselves run on the CPU.
+        opened: the environments, which are closed with the world, or when it is dropped.
 
     Raises:
         UserError: an agent's space is of a kind that does not fit; later, whatever the environment
@@ -140,8 +157,13 @@ class ForeignWorld(World):
 
     early_end = True
     rewards = True
+    draws_globally = True
 
-    def __init__(self, copies: Sequence[Copy], horizon: int, device: torch.device) -> None:
+    def __init__(
+        self, copies: Sequence[Copy], horizon: int, device: torch.device, opened: OpenThings
+    ) -> None:
+        self._opened = opened
+        opened.close_when_dropped(self)
         self.num_worlds = len(copies)
         self.device = device
         self.horizon = horizon
@@ -157,6 +179,12 @@ class ForeignWorld(World):
         ]
         self._actions = [ActionSpace(spaces_of(a, "action_space"), str(a)) for a in self._ids]
         self._begin()
+        self._space_seeds = SpaceSeeds(
+            copy.spaces(a, method)
+            for copy in copies
+            for a in self._ids
+            for method in ("observation_space", "action_space")
+        )
         self._find_state()
 
     def spaces(self, agent: str) -> AgentSpaces:
@@ -164,9 +192,16 @@ class ForeignWorld(World):
         action = self._actions[index]
         return AgentSpaces(self._observations[index].shape, action.size, action.discrete)
 
+    def close(self) -> None:
+        self._opened.close()
+
     def reset(self, episode: int, rng: np.random.Generator) -> None:
+        if self._opened.closed:
+            raise UserError(f"{self._copies[0].where} is closed: no episode can begin")
         self._begin()
-        for copy, seed in zip(self._copies, rng.integers(2**31, size=self.num_worlds), strict=True):
+        seeds = rng.integers(2**31, size=self.num_worlds)
+        self._space_seeds.draw(rng)
+        for copy, seed in zip(self._copies, seeds, strict=True):
             copy.reset(int(seed))
 
     def _begin(self) -> None:
@@ -268,7 +303,9 @@ class ForeignWorld(World):
 
     def _find_state(self) -> None:
         copy = self._copies[0]
-        copy.reset(0)  # many state() work after a reset only; every episode begins with its own
+        # many state() work after a reset only; every episode begins with its own
+        difference = find_difference(copy, self._space_seeds)
+        self.remarks = [] if difference is None else [difference]
         space = getattr(copy.env, "state_space", None)
         if not isinstance(space, spaces.Space):
             return

@@ -17,7 +17,7 @@ def build(id: str, kwargs: Mapping[str, Any], maker: Callable[..., Any]) -> Any:
     """One environment; whatever ``maker`` raises becomes a UserError."""
     try:
         return maker(**kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = f" with env.kwargs={dict(kwargs)}" if kwargs else ""
         raise UserError(f"env.id={id} can't be built{given}: {describe(error)}") from error
 
@@ -89,6 +89,6 @@ def _import(id: str) -> Any:
     return found
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """An exception in one line, as a traceback ends with it."""
     return f"{type(error).__name__}: {error}"

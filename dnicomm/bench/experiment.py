@@ -98,3 +98,6 @@ class Experiment(ABC):
     def finish(self, folder: RunFolder | None) -> dict[str, float]:
         """Metrics of the end alone, e.g. on the test split with the best parameters."""
         return {}
+
+    def close(self) -> None:  # noqa: B027 -- most have no environments
+        """Close the environments, if it has any; once it is closed, do nothing."""

@@ -41,6 +41,9 @@ class Simulated(Experiment):
         self.updates += 1
         return time
 
+    def close(self) -> None:
+        self.simulation.close()
+
     def tensors(self) -> dict[str, Tensor]:
         return self.simulation.tensors()
 

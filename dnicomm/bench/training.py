@@ -11,7 +11,9 @@ from typing import Any
 from dnicomm.bench.cost import measure, wait
 from dnicomm.bench.experiment import Experiment
 from dnicomm.runs import RunFolder, versions
+from dnicomm.sim.progress_bar import ProgressBar
 from dnicomm.sim.recording import is_recorded
+from dnicomm.sim.torch_threads import torch_threads
 
 SHOWN_EVERY = 0.2  # seconds between two calls of ``on_progress``
 
@@ -34,6 +36,8 @@ def run(
     folder: RunFolder | None = None,
     on_progress: Callable[[BenchProgress], None] | None = None,
     cost: Callable[[Callable[[], Experiment]], dict[str, float]] | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
 ) -> dict[str, Any]:
     """Train to the end, evaluating and keeping a checkpoint on the way; the summary.
 
@@ -44,15 +48,38 @@ def run(
         folder: where metrics, checkpoints and the summary go; None: nowhere.
         on_progress: called a few times a second, and with each evaluation.
         cost: measures what a step costs, from ``fresh``; None: :func:`measure`.
+        threads: of torch on the CPU; None: one, or as many as a command has set.
+        progress: whether to show on stderr how far it is; None: in a terminal or a notebook, unless
+            there is an ``on_progress``.
     """
+    shown = False if progress is None and on_progress is not None else progress
+    with torch_threads(threads), ProgressBar("update", shown) as bar:
+
+        def tell(progress: BenchProgress) -> None:
+            if on_progress is not None:
+                on_progress(progress)
+            record = progress.record
+            bar.update(progress.updates, progress.steps, record and record["metrics"])
+
+        bar.update(experiment.updates, experiment.steps)
+        return _run(experiment, fresh, every, folder, tell, cost or measure)
+
+
+def _run(
+    experiment: Experiment,
+    fresh: Callable[[], Experiment],
+    every: int,
+    folder: RunFolder | None,
+    on_progress: Callable[[BenchProgress], None],
+    cost: Callable[[Callable[[], Experiment]], dict[str, float]],
+) -> dict[str, Any]:
     history: list[dict[str, Any]] = [] if folder is None else folder.metrics()
     seconds = history[-1]["seconds"] if history else 0.0
     every = experiment.updates_between(every)
 
     def tell(seconds: float, record: dict[str, Any] | None = None) -> None:
-        if on_progress is not None:
-            place = experiment.updates, experiment.steps, experiment.samples
-            on_progress(BenchProgress(*place, seconds, record))
+        place = experiment.updates, experiment.steps, experiment.samples
+        on_progress(BenchProgress(*place, seconds, record))
 
     while experiment.updates < experiment.steps and not experiment.stopped:
         number = experiment.updates // every + 1
@@ -84,7 +111,7 @@ def run(
         tell(seconds, record)
     summary = summarise(experiment, history, seconds)
     summary["metrics"] |= experiment.finish(folder)
-    summary["cost"] = (cost or measure)(fresh)
+    summary["cost"] = cost(fresh)
     if folder is not None:
         folder.write_summary(summary)
     return summary

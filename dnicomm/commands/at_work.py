@@ -7,10 +7,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from dnicomm.errors import UserError
 from dnicomm.sim.allocator import keep_freed_memory
+from dnicomm.sim.torch_threads import torch_threads
 
 
 class Stopped(KeyboardInterrupt):
@@ -38,12 +37,8 @@ def at_work(folder: Path, count: int) -> Iterator[None]:
 def threads(count: int) -> Iterator[None]:
     """Torch's threads on the CPU; results depend on them. Freed memory is kept from now on."""
     keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
+    with torch_threads(count):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ from dnicomm.sim import (
     Topology,
     UtilitySettings,
 )
-from dnicomm.sim.random import generator, torch_seed
+from dnicomm.sim.random import global_seed
 from dnicomm.sim.records import AgentFactory
 
 ENCODERS: dict[str, Callable[[], MessageEncoder]] = {
@@ -68,19 +68,15 @@ def build(config: Section) -> Simulation:
     config = check_keys(config)
     device = device_of(config["device"])
     env = made("env", config["env"], Env)
-    try:
-        probe = env.make(1, "train", device)  # who lives there, and who sets their time
-    except UserError as error:
-        raise (error if str(error).startswith("env") else UserError(f"env: {error}")) from error
-    probe.reset(0, generator(0, "probe"))
     agents = {name: _split(own) for name, own in config["agents"].items()}
     apart = {name: rest for name, (_, rest) in agents.items()}
-    evaluation, discrete = config["eval"], config["message"]["discrete"]
+    discrete = config["message"]["discrete"]
     simulation = Simulation(
         env=env,
         agent=_agent("agent", config["agent"]),
         agents={name: _override(config, name, *parts) for name, parts in agents.items()},
-        clocks=clocks(config["clock"], apart, probe, env.name),
+        # asked once the training worlds are there, which know their agents: no others are built
+        clocks=lambda world: clocks(config["clock"], apart, world, env.name),
         channel=made("channel", config["channel"], Channel),
         topology=made_if_any("topology", config["topology"], Topology),
         message_size=config["message"]["size"],
@@ -97,13 +93,13 @@ def build(config: Section) -> Simulation:
         gamma=config["gamma"],
         gae_lambda=config["gae_lambda"],
         num_worlds=config["num_worlds"],
-        evaluation=Evaluation(
-            evaluation["every"], evaluation["episodes"], evaluation["num_worlds"]
-        ),
+        evaluation=Evaluation(**config["eval"]),
         seed=config["seed"],
         device=device,
+        threads=config["threads"],
     )
-    _check_learning(simulation)
+    with simulation.opened:  # closed if it is refused
+        _check_learning(simulation)
     return simulation
 
 
@@ -140,7 +136,7 @@ def _has_value(agent: Any, device: torch.device) -> bool:
     observation = torch.zeros(worlds, *spec.observation_shape, device=device)
     try:  # with a copy: a tick may change buffers
         state = pytree.tree_map(lambda leaf: leaf.to(device), agent.initial_state(worlds))
-        with torch_seed(0, "probe"):
+        with global_seed(0, "probe"):
             output = copy.deepcopy(agent).tick(observation, inbox, state)
     except Exception:  # the run says where
         return False

@@ -18,6 +18,7 @@ from dnicomm.commands.plugins import import_module, say, see_working_folder
 from dnicomm.envs import PettingZooEnv
 from dnicomm.envs.lookup import build, find
 from dnicomm.errors import UserError
+from dnicomm.sim.closing import OpenThings
 from dnicomm.testing import check_env
 
 CYCLES = 100  # turns or steps in a test of PettingZoo's
@@ -50,16 +51,34 @@ def check_pettingzoo(target: str, values: Mapping[str, Any]) -> list[str]:
                 f"{target} is a module without parallel_env, env or raw_env, so no PettingZoo "
                 f"environment; name what is in it: {target}.MyAgent"
             )
-    env = build(target, values, find(target))
-    in_turns = isinstance(env, AECEnv)
-    test: Callable[[], Any] = lambda: (api_test if in_turns else parallel_api_test)(env, CYCLES)  # noqa: E731
-    complaints = _said(f"PettingZoo's {'api_test' if in_turns else 'parallel_api_test'}", test)
-    return complaints + check_env(PettingZooEnv(target, values or None), WORLDS)
+    with OpenThings() as opened:
+        env = opened.add(build(target, values, find(target)), target)
+        in_turns = isinstance(env, AECEnv)
+        test: Callable[[], Any] = lambda: (api_test if in_turns else parallel_api_test)(env, CYCLES)  # noqa: E731
+        complaints = _said(f"PettingZoo's {'api_test' if in_turns else 'parallel_api_test'}", test)
+        opened.close()  # before others are built: there may be room for one only
+    return complaints + _check_copies(PettingZooEnv(target, values or None))
+
+
+def _check_copies(env: PettingZooEnv) -> list[str]:
+    """Check some copies side by side; where only one can exist, say so, and check that one."""
+    together = check_env(env, WORLDS)
+    if len(together) != 1 or not together[0].startswith("make failed"):
+        return together
+    alone = check_env(env, 1)
+    if any(complaint.startswith("make failed") for complaint in alone):
+        return together
+    use = f"{WORLDS} copies can't exist side by side: train with num_worlds=1 eval.worlds=shared"
+    return [f"{use} ({together[0]})", *alone]
 
 
 def check_gymnasium(env: gymnasium.Env) -> list[str]:
     """What a single-agent environment gets wrong."""
-    return _said("Gymnasium's check_env", lambda: gymnasium_test(env, skip_render_check=True))
+    with OpenThings() as opened:
+        opened.add(env, str(env))
+        found = _said("Gymnasium's check_env", lambda: gymnasium_test(env, skip_render_check=True))
+        opened.close()
+    return found
 
 
 def _said(name: str, test: Callable[[], Any]) -> list[str]:

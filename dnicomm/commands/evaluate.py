@@ -53,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     from dnicomm.commands.render import onlooker, told, wanted
     from dnicomm.commands.table import screen
     from dnicomm.commands.work import Wanted, kind_of
+    from dnicomm.sim.closing import closing
 
     render = wanted(given.words)
     if "bench" in run.config and render is not None:
@@ -84,9 +85,10 @@ def main(arguments: Sequence[str]) -> int:
     metrics = {"all": None, "none": []}.get(",".join(names), names)
     looks_on, film = onlooker(render)
     world = 0 if render is None else render.world
-    found = kind(config).test(
-        checkpoint, Wanted(given.episodes, metrics, given.channels, world, looks_on)
-    )
+    with closing(kind(config)) as work:
+        found = work.test(
+            checkpoint, Wanted(given.episodes, metrics, given.channels, world, looks_on)
+        )
     if film is not None and render is not None and render.video is not None:
         film.write(render.video)
         print(told(film, render.video), file=sys.stderr if given.json else sys.stdout)

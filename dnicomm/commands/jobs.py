@@ -14,16 +14,19 @@ from dnicomm.commands.table import screen
 from dnicomm.commands.work import Work, kind_of
 from dnicomm.errors import UserError
 from dnicomm.runs import RunFolder
+from dnicomm.sim.closing import OpenThings, closing
 
 
 def check_job(values: Mapping[str, Any], notes: Mapping[str, Any]) -> Work:
-    """Build what a configuration describes, and leave nothing.
+    """Build what a configuration describes, for the caller to close; leave nothing.
 
     Raises:
         UserError: if it is wrong.
     """
     work = kind_of(notes)(values)
-    require(work.config["logger"])
+    with OpenThings() as opened:
+        opened.add(work, "this run")
+        require(work.config["logger"])
     return work
 
 
@@ -47,25 +50,25 @@ def run_job(
         path = quoted(folder)
         raise UserError(f"{path} already holds a run, and nothing is written over. "
                         f"Go on with it: dnicomm resume {path}")  # fmt: skip
-    work = check_job(values, notes)
-    run = RunFolder.create(folder, {**work.config, **notes})
-    if number is not None:
-        console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
-    try:
-        with alone(folder), logged(run, work.config["logger"]):
-            summary = work.carry_on(run, console)
-    except Exception as error:
-        discard(folder)
-        if isinstance(error, UserError) and (folder / "config.yaml").exists():
-            path = quoted(folder)
-            kept = f"Up to its last evaluation the run is kept: dnicomm resume {path}"
-            raise UserError(f"{str(error).rstrip('.')}. {kept}") from error
-        raise
-    leave_page(folder, beside=number is None)  # a sweep's are written anew at its end
-    if number is None:
-        work.conclude(console, folder, summary, run.config)
-    else:
-        console.print("  ".join([*work.words(summary), quoted(folder)]), soft_wrap=True)
+    with closing(check_job(values, notes)) as work:
+        run = RunFolder.create(folder, {**work.config, **notes})
+        if number is not None:
+            console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
+        try:
+            with alone(folder), logged(run, work.config["logger"]):
+                summary = work.carry_on(run, console)
+        except Exception as error:
+            discard(folder)
+            if isinstance(error, UserError) and (folder / "config.yaml").exists():
+                path = quoted(folder)
+                kept = f"Up to its last evaluation the run is kept: dnicomm resume {path}"
+                raise UserError(f"{str(error).rstrip('.')}. {kept}") from error
+            raise
+        leave_page(folder, beside=number is None)  # a sweep's are written anew at its end
+        if number is None:
+            work.conclude(console, folder, summary, run.config)
+        else:
+            console.print("  ".join([*work.words(summary), quoted(folder)]), soft_wrap=True)
 
 
 def shown(overrides: Sequence[str]) -> str:

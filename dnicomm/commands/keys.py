@@ -15,6 +15,7 @@ from dnicomm.sim.feedback import MODES
 
 Check = Callable[[str, Any], Any]
 DISCRETE = ("gumbel", "dru")  # what may stand for message.discrete
+WORLDS = ("own", "shared")  # for eval.worlds
 
 
 def _feedback(where: str, value: Any) -> str:
@@ -63,8 +64,26 @@ def section(checks: Mapping[str, Check], where: str, value: Any) -> dict[str, An
     return checked(mapping(where, value, f"a mapping with {', '.join(checks)}"), checks, where)
 
 
+def _evaluation(where: str, value: Any) -> dict[str, Any]:
+    given = {**EVALUATION_ADDED, **value} if isinstance(value, Mapping) else value
+    return section(EVALUATION, where, given)
+
+
+def _worlds(where: str, value: Any) -> str:
+    if value not in WORLDS:
+        raise refusal(where, value, " or ".join(WORLDS))
+    return str(value)
+
+
 _optional = partial(whole, least=1, or_null=True)
 _positive = partial(whole, least=1)
+EVALUATION: dict[str, Check] = {
+    "every": _positive,
+    "episodes": partial(whole, least=0),
+    "num_worlds": _optional,
+    "worlds": _worlds,
+}
+EVALUATION_ADDED = {"worlds": "own"}  # as ADDED below
 CHECKS: dict[str, Check] = {
     **{group: _group for group in GROUPS if group != "recipe"},
     "agents": _agents,
@@ -81,7 +100,7 @@ CHECKS: dict[str, Check] = {
     "gae_lambda": partial(number, high=1.0),
     "num_worlds": _positive,
     "steps": _positive,
-    "eval": partial(section, {"every": _positive, "episodes": _positive, "num_worlds": _optional}),
+    "eval": _evaluation,
     "seed": partial(whole, least=0),
     "device": check_device,
     "profile": flag,

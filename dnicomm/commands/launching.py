@@ -95,7 +95,7 @@ def _rehearsal(
 ) -> None:
     from dnicomm.commands.jobs import check_job
 
-    check_job(values, notes)
+    check_job(values, notes).close()
 
 
 def _can_be_rehearsed(words: Sequence[str]) -> bool:

@@ -30,7 +30,6 @@ def main(arguments: Sequence[str]) -> int:
     run = open_run(parser.parse_args(arguments).run)
 
     from dnicomm.commands.at_work import alone
-    from dnicomm.commands.pages import leave_page
     from dnicomm.commands.table import screen
     from dnicomm.commands.work import kind_of
 
@@ -40,28 +39,30 @@ def main(arguments: Sequence[str]) -> int:
         if ended is not None:
             console.print("this run has ended")
         summary = _go_on(run, kind, console) if ended is None else ended
-    if ended is None:
-        leave_page(run.path)
     kind.conclude(console, run.path, summary, run.config)
     return 0
 
 
 def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, Any]:
     from dnicomm.commands.loggers import logged, require
+    from dnicomm.commands.pages import leave_page
+    from dnicomm.sim.closing import closing
 
-    work = kind(run.config)
-    require(work.config["logger"])
-    checkpoint = last_checkpoint(run)
-    reached = 0 if checkpoint is None else checkpoint.time
-    run.truncate_metrics(reached)
-    run.drop_recordings(reached)
-    if checkpoint is not None:
-        work.restore(checkpoint)
-        console.print(f"going on from {work.time} {checkpoint.time}")
-    else:
-        console.print("there is no checkpoint yet: beginning anew")
-    with logged(run, work.config["logger"]):
-        return work.carry_on(run, console)
+    with closing(kind(run.config)) as work:
+        require(work.config["logger"])
+        checkpoint = last_checkpoint(run)
+        reached = 0 if checkpoint is None else checkpoint.time
+        run.truncate_metrics(reached)
+        run.drop_recordings(reached)
+        if checkpoint is not None:
+            work.restore(checkpoint)
+            console.print(f"going on from {work.time} {checkpoint.time}")
+        else:
+            console.print("there is no checkpoint yet: beginning anew")
+        with logged(run, work.config["logger"]):
+            summary = work.carry_on(run, console)
+        leave_page(run.path)
+        return summary
 
 
 def last_checkpoint(run: RunFolder) -> Checkpoint | None:

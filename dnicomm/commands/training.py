@@ -25,6 +25,7 @@ from dnicomm.commands.table import (
     tested,
 )
 from dnicomm.commands.work import Summary, Wanted, Work
+from dnicomm.errors import UserError
 from dnicomm.runs import Checkpoint, RunFolder
 from dnicomm.runs.atomic import write_text
 from dnicomm.sim import Simulation
@@ -52,7 +53,8 @@ class SimulationWork(Work):
         view = SimulationView(self.simulation.time, self.simulation.agent_ticks())
         profile = Profile(folder.path / TRACE) if self.config["profile"] else None
         with at_work(folder.path, self.config["threads"]), display(console, view) as shown:
-            result = self.simulation.run(self.config["steps"], folder, shown.update, profile)
+            steps = self.config["steps"]
+            result = self.simulation.run(steps, folder, shown.update, profile, progress=False)
         if profile is not None:
             figures = profile.figures()
             write_text(folder.path / PROFILE, json.dumps(figures, indent=1) + "\n")
@@ -61,6 +63,8 @@ class SimulationWork(Work):
         return result.summary
 
     def test(self, checkpoint: Checkpoint, wanted: Wanted) -> dict[str, Any]:
+        if not (wanted.episodes or self.config["eval"]["episodes"]):
+            raise UserError("eval.episodes=0: this run has no test; ask for one with --episodes=1")
         self.restore(checkpoint)
         simulation, measures = self.simulation, None
         families = FAMILIES if wanted.metrics is None else wanted.metrics
@@ -83,6 +87,9 @@ class SimulationWork(Work):
             "warnings": record["warnings"],
             "communication": measures,
         }
+
+    def close(self) -> None:
+        self.simulation.close()
 
     @staticmethod
     def show_test(console: Console, found: Mapping[str, Any]) -> None:

@@ -83,6 +83,10 @@ class Work(ABC):
             UserError: if something is asked for that there is not.
         """
 
+    @abstractmethod
+    def close(self) -> None:
+        """Close the environments, if it has any; once it is closed, do nothing."""
+
     @staticmethod
     @abstractmethod
     def show_test(console: Console, found: Mapping[str, Any]) -> None:

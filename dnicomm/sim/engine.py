@@ -33,7 +33,7 @@ from dnicomm.sim.feedback import Feedback
 from dnicomm.sim.lane import Lane, lane_of
 from dnicomm.sim.learning import close_windows
 from dnicomm.sim.population import AgentPopulation, Index
-from dnicomm.sim.random import Generators, generator, torch_seed
+from dnicomm.sim.random import Generators, generator, global_seed
 from dnicomm.sim.scarcity import LinkQueues
 from dnicomm.sim.sending import feed_back
 from dnicomm.sim.ticking import tick
@@ -102,7 +102,8 @@ class Engine:
 
     def play(self, episode: int, limit: int | None = None) -> int:
         """Play an episode, or its first ``limit`` units of time; returns the time it took."""
-        modules = torch_seed(self.seed, self.stream, "modules", episode)  # dropout and the like
+        # dropout and the like, and what environments and agents draw from global generators
+        modules = global_seed(self.seed, self.stream, "modules", episode)
         for population in self.populations:
             population.agents.template.train(self.learn)
         with torch.set_grad_enabled(self.learn), modules:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,24 @@ class Gap:
             "learning: the agents know the training worlds, not the task; try more of them "
             "(num_worlds), noise on what is seen, or message.normalise=own"
         )
+
+
+def compare_scores(
+    test: Mapping[str, Sequence[Tensor]], training: Mapping[str, Sequence[Tensor]]
+) -> dict[str, Any]:
+    """Metrics of an evaluation, and what to warn of, from scores ``[B]`` an episode by name.
+
+    Scores of training worlds are named ``train_…``; ``train_gap`` is the gap of the first score.
+    """
+    metrics = {name: torch.cat(list(scores)).mean().item() for name, scores in test.items()}
+    for name, scores in training.items():
+        metrics[f"train_{name}"] = torch.cat(list(scores)).mean().item()
+    warnings = []
+    for name in list(test)[:1]:
+        gap = measure_gap(name, test[name], training[name])
+        metrics["train_gap"] = gap.size
+        warnings = [gap.words()] if gap.matters() else []
+    return {"metrics": metrics, "warnings": warnings}
 
 
 def measure_gap(name: str, test: Sequence[Tensor], training: Sequence[Tensor]) -> Gap:

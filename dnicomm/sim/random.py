@@ -7,6 +7,7 @@ be stored to resume a run, and an agent added at the end changes nobody else's n
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,3 +52,52 @@ def torch_seed(seed: int, *key: str | int) -> Iterator[None]:
         else:  # the same, without a record of who asked for the sake of a GPU that isn't there
             torch.default_generator.manual_seed(number)
         yield
+
+
+_spare: list[np.random.MT19937] = []  # to make one takes longer than all else in global_seed
+_layers: list[_Globals] = []  # global_seed contexts that are open, in the order of their beginning
+
+
+class _Globals:
+    """State of numpy's and Python's global generators, to be put back."""
+
+    def __init__(self) -> None:
+        self.python = random.getstate()
+        self.numpy = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        # the second number of a normal pair is kept outside of the bit generator
+        kept = np.random.get_state(legacy=False)
+        self.pair = kept if isinstance(kept, dict) and kept["has_gauss"] else None
+
+    def put_back(self) -> None:
+        random.setstate(self.python)
+        np.random.set_bit_generator(self.numpy)  # type: ignore[attr-defined]
+        if self.pair is not None:
+            np.random.set_state(self.pair)
+
+
+@contextmanager
+def global_seed(seed: int, *key: str | int) -> Iterator[None]:
+    """Torch's, numpy's and Python's global generators seeded, and put back afterwards.
+
+    Environments and agents of other people draw from them. What they draw inside then depends on
+    the key alone, and what the user draws outside goes on as if nothing had happened. It takes
+    about 0.1 ms, once an episode.
+    """
+    number = key_of(seed, *key)
+    own = _spare.pop() if _spare else np.random.MT19937(0)
+    with torch_seed(seed, *key):
+        before = _Globals()
+        _layers.append(before)
+        try:
+            np.random.set_bit_generator(own)  # type: ignore[attr-defined]
+            np.random.seed([number >> shift & 0xFFFFFFFF for shift in (0, 32, 64, 96)])
+            random.seed(number)
+            yield
+        finally:
+            place = _layers.index(before)
+            del _layers[place]
+            if place == len(_layers):
+                before.put_back()
+            else:  # another thread's has begun since, which puts back what was before this one
+                vars(_layers[place]).update(vars(before))
+            _spare.append(own)

@@ -23,30 +23,36 @@ from dnicomm.core import Adam, GradientUtility, RowOptimizer
 from dnicomm.errors import UserError, nearest
 from dnicomm.runs import RunFolder, versions
 from dnicomm.sim.agent import Agent
+from dnicomm.sim.agent_clocks import choose_clocks
 from dnicomm.sim.channel import Channel
-from dnicomm.sim.clock import Clock, PoissonClock, require_ticks, ticks_of
+from dnicomm.sim.clock import Clock
+from dnicomm.sim.closing import ClosesThings
 from dnicomm.sim.credit import Discount
 from dnicomm.sim.encoding import GumbelSymbol, MessageEncoder, OwnNormalizer
 from dnicomm.sim.engine import Engine
-from dnicomm.sim.feedback import feedback_of
-from dnicomm.sim.gap import measure_gap
+from dnicomm.sim.feedback import Feedback, feedback_of
+from dnicomm.sim.figures import read_figures, reset_meters
+from dnicomm.sim.gap import compare_scores
 from dnicomm.sim.memory import MemoryNeed, free_memory
 from dnicomm.sim.normalise import MessageNormalizer
+from dnicomm.sim.notices import notify_once
 from dnicomm.sim.population import AgentSettings, UtilitySettings, build_populations
 from dnicomm.sim.profile import Profile
-from dnicomm.sim.random import generator
+from dnicomm.sim.progress_bar import ProgressBar
+from dnicomm.sim.random import generator, global_seed
 from dnicomm.sim.recording import Recorder
 from dnicomm.sim.records import AgentFactory, Evaluation, Override, Progress, Result
-from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges, edge_name
+from dnicomm.sim.topology import Complete, EdgeList, Topology, check_edges
+from dnicomm.sim.torch_threads import torch_threads
 from dnicomm.sim.whole_options import check_whole
-from dnicomm.sim.world import Env
+from dnicomm.sim.world import Env, Split, World
 
 TRAINING_EPISODES = 2  # of training worlds, played in each evaluation at the same clocks
 LONG = 400  # world time from which one such episode is enough
 
 
 @dataclass
-class Simulation:
+class Simulation(ClosesThings):
     """Agents in an environment, at their own times.
 
     Args:
@@ -54,7 +60,7 @@ class Simulation:
         agent: builds an agent from its spec: an ``Agent`` class, or any callable.
         agents: by name, what some agents have of their own.
         clock: of every agent; None where the environment owns the schedule.
-        clocks: by name, instead of ``clock``.
+        clocks: by name, instead of ``clock``; or a function of the training worlds that says so.
         channel: what happens to messages.
         topology: who sends to whom; None: the environment's own, else all to all.
         message_size: D.
@@ -77,6 +83,10 @@ class Simulation:
         evaluation: when and how to test.
         seed: of everything random.
         device: where tensors live.
+        threads: of torch on the CPU, while it runs; None: one, or as many as a command has set.
+
+    A context manager: at its end, as by :meth:`close` or when the simulation is dropped, the worlds
+    are closed, each once.
 
     Raises:
         UserError: if something does not fit together; says what and where.
@@ -86,7 +96,7 @@ class Simulation:
     agent: AgentFactory
     agents: Mapping[str, Override] = field(default_factory=dict)
     clock: Clock | None = None
-    clocks: Mapping[str, Clock] | None = None
+    clocks: Mapping[str, Clock] | Callable[[World], Mapping[str, Clock]] | None = None
     channel: Channel = field(default_factory=Channel)
     topology: Topology | None = None
     message_size: int = 32
@@ -108,13 +118,20 @@ class Simulation:
     evaluation: Evaluation = field(default_factory=Evaluation)
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
         feedback = feedback_of(self.feedback, self.feedback_share)
         if feedback.synthetic_share and self.utility is None:
             raise UserError(f"feedback={self.feedback} needs a utility model, and utility is none")
-        self.world = self.env.make(self.num_worlds, "train", self.device)
+        with self.opened, torch_threads(self.threads), global_seed(self.seed, "build"):
+            self._build(feedback)
+
+    def _build(self, feedback: Feedback) -> None:
+        self.world = self._make(self.num_worlds, "train")
+        for remark in self.world.remarks:
+            notify_once(remark)
         own, names = self.world.agents, self.agents
         for name in names:
             if name not in own:
@@ -122,7 +139,9 @@ class Simulation:
         natural: Topology = Complete() if self.world.edges is None else EdgeList(self.world.edges)
         self.edges = check_edges((self.topology or natural).edges(own), own)
         self._check_cost()
+        shared = self.evaluation.shares_worlds
         worlds = self.evaluation.num_worlds or self.env.eval_worlds or self.num_worlds
+        worlds = self.num_worlds if shared else worlds
         on_host = self.device.type == "cpu"
         self.world.reset(0, generator(0, "scratch"))  # some tell more once they began
         self.populations = build_populations(
@@ -143,7 +162,7 @@ class Simulation:
             gradient_scale=self.gradient_scale, discount=Discount(self.gamma, self.gae_lambda),
             exact_window=self.exact_window, message_cost=self._message_cost(), seed=self.seed,
         )  # fmt: skip
-        tests = self.env.make(worlds, "test", self.device)
+        tests = self.world if shared else self._make(worlds, "test")
         self.rehearser = Engine(
             self.world, self.populations, self.edges, clocks, self.channel, feedback,
             seed=self.seed, stream="rehearse", learn=False,
@@ -154,9 +173,20 @@ class Simulation:
         )  # fmt: skip
         self.time = self.episode = 0
 
+    def _make(self, num_worlds: int, split: Split) -> World:
+        try:
+            world = self.env.make(num_worlds, split, self.device)
+        except UserError as error:
+            text = str(error) if str(error).startswith("env") else f"env: {error}"
+            if split == "test" and "can't be built" in text:
+                text += ". Where no more can exist beside the training worlds: eval.worlds=shared"
+            raise UserError(text) from error
+        return self.opened.add(world, self.env.name)
+
     def _check_numbers(self) -> None:
         least = {"num_worlds": 1, "message_size": 1, "seed": 0, "window": 1, "exact_window": 1}
-        check_whole(self, least, or_null=["window", "exact_window"])
+        check_whole(self, least | {"threads": 1}, or_null=["window", "exact_window", "threads"])
+        self.evaluation.check(self.num_worlds)
         for key in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, key) <= 1:
                 raise UserError(f"{key}={getattr(self, key)}: must be from 0 to 1")
@@ -202,25 +232,9 @@ class Simulation:
         return AgentSettings(factory, key, optimizer, own.window or self.window)
 
     def _clocks(self) -> dict[str, Clock] | None:
-        owned = self.world.schedule() is not None
-        given = dict(self.clocks or {})
-        for name in given:
-            if name not in self.world.agents:
-                raise UserError(
-                    f"clocks: there is no agent {name!r}.{nearest(name, self.world.agents)}"
-                )
-        given |= {n: o.clock for n, o in self.agents.items() if o.clock is not None}
-        if owned:
-            if given or self.clock is not None:
-                raise UserError(f"clock: {self.env.name} sets when its agents tick; use clock=none")
-            return None
-        default = self.clock or PoissonClock(rate=1.0)
-        clocks = {name: given.get(name, default) for name in self.world.agents}
-        horizon = self.world.horizon
-        for name, clock in clocks.items():
-            rng = generator(self.seed, "train", "clock", name, 0)
-            require_ticks(ticks_of(name, clock, rng, horizon), name, horizon)
-        return clocks
+        given = (self.clocks(self.world) if callable(self.clocks) else self.clocks) or {}
+        own = {name: o.clock for name, o in self.agents.items() if o.clock is not None}
+        return choose_clocks(self.world, self.env.name, self.clock, given, own, self.seed)
 
     # -- running ------------------------------------------------------------------------------
 
@@ -230,6 +244,7 @@ class Simulation:
         folder: RunFolder | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         profile: Profile | None = None,
+        progress: bool | None = None,
     ) -> Result:
         """Train until world time ``steps``, evaluating on the way and at the end.
 
@@ -238,10 +253,26 @@ class Simulation:
             folder: where metrics, checkpoints and the summary go; None: nowhere.
             on_progress: called after each episode.
             profile: is told of each episode.
+            progress: whether to show on stderr how far it is; None: in a terminal or a notebook,
+                unless there is an ``on_progress``.
 
         Raises:
             UserError: if the environment, an agent or a plug-in does something it must not.
         """
+        self.require_open()
+        shown = False if progress is None and on_progress is not None else progress
+        with torch_threads(self.threads), ProgressBar("world time", shown) as bar:
+            return self._run(steps, folder, on_progress, profile, bar)
+
+    def _run(
+        self,
+        steps: int,
+        folder: RunFolder | None,
+        on_progress: Callable[[Progress], None] | None,
+        profile: Profile | None,
+        bar: ProgressBar,
+    ) -> Result:
+        bar.update(self.time, steps)
         history: list[dict[str, Any]] = [] if folder is None else folder.metrics()
         recorder, every = Recorder(self.engine), self.evaluation.every
         began, before = time.perf_counter(), 0.0 if folder is None else _wall_of(history)
@@ -268,6 +299,7 @@ class Simulation:
                     folder.save_checkpoint(self.time, self.tensors(), self.facts())
             if on_progress is not None:
                 on_progress(Progress(self.time, steps, self.agent_ticks(), wall, record))
+            bar.update(self.time, steps, record and record["metrics"])
         wall = before + time.perf_counter() - began
         summary = self.summary(history, wall)
         if folder is not None:
@@ -280,38 +312,14 @@ class Simulation:
         Scores of the training worlds, played without learning, are named ``train_…``;
         ``train_gap`` is how much the first score is higher there.
         """
-        trained = self.rehearser.scores(1 if self.world.horizon > LONG else TRAINING_EPISODES)
-        tested = self.examiner.scores(episodes or self.evaluation.episodes)
-        metrics = {name: torch.cat(scores).mean().item() for name, scores in tested.items()}
-        for name, scores in trained.items():
-            metrics[f"train_{name}"] = torch.cat(scores).mean().item()
-        gaps = [measure_gap(name, tested[name], trained[name]) for name in tested]
-        if gaps:
-            metrics["train_gap"] = gaps[0].size
-        warnings = [gap.words() for gap in gaps[:1] if gap.matters()]
-        record = {"time": self.time, "episode": self.episode, "metrics": metrics}
-        record |= {"warnings": warnings} | self._figures()
-        for population in self.populations:
-            population.channel_meter.reset()
-            population.agent_meter.reset()
+        self.require_open()
+        with torch_threads(self.threads):
+            trained = self.rehearser.scores(1 if self.world.horizon > LONG else TRAINING_EPISODES)
+            tested = self.examiner.scores(episodes or self.evaluation.episodes)
+        record = {"time": self.time, "episode": self.episode} | compare_scores(tested, trained)
+        record |= read_figures(self.populations, self.edges, self.world.agents)
+        reset_meters(self.populations)
         return record
-
-    def _figures(self) -> dict[str, Any]:
-        channels: dict[str, Any] = {}
-        agents: dict[str, Any] = {}
-        for population in self.populations:
-            for slot, edge in enumerate(population.inputs):
-                if edge is not None:
-                    channels[edge_name(*edge)] = population.channel_meter.summary(slot)
-            for row, name in enumerate(population.names):
-                agents[name] = {
-                    "ticks": int(population.ticks[row].item()),
-                    "updates": int(population.agents.updates[population.row(row)].item()),
-                    "skipped_updates": int(population.agents.skipped[population.row(row)].item()),
-                } | population.agent_meter.summary(row)
-        order = self.world.agents
-        by_edge = {edge_name(*e): channels[edge_name(*e)] for e in self.edges}
-        return {"channels": by_edge, "agents": {name: agents[name] for name in order}}
 
     def agent_ticks(self) -> int:
         """Ticks of all agents in training so far, each counted once for its B worlds."""

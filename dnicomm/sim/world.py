@@ -75,6 +75,8 @@ class World(abc.ABC):
     label_field: str | None = None  # context field that holds the receivers' label, one-hot
     edges: tuple[tuple[str, str], ...] | None = None  # its natural channels; None: all to all
     message_lifetime: int | None = None  # world time after which mail is unseen; None: no limit
+    draws_globally: bool = False  # whether numbers from global generators, seeded by runs, will do
+    remarks: Sequence[str] = ()  # what the user should know of it; a run says it once
     hears_at_birth: bool = False  # whether what was sent to a place before a life began is heard
 
     @abc.abstractmethod
@@ -124,6 +126,12 @@ class World(abc.ABC):
     def score(self) -> dict[str, Tensor]:
         """What the episode reached, by name, ``[B]`` each; called once it has ended."""
         return {}
+
+    def close(self) -> None:  # noqa: B027 -- most hold nothing
+        """Release what the worlds hold beside memory: processes, ports, windows, licences.
+
+        A simulation calls it once, when it is closed itself or dropped, or where building it fails.
+        """
 
     # -- looking on: optional --------------------------------------------------------------------
 

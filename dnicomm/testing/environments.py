@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dnicomm.errors import UserError
 from dnicomm.sim import AgentSpaces, Env, World
+from dnicomm.sim.random import global_seed
 from dnicomm.sim.topology import check_edges
 from dnicomm.testing.complaints import Complaints, Stop
 
@@ -26,28 +28,46 @@ def check_env(env: Env, num_worlds: int = WORLDS, steps: int = STEPS) -> list[st
         steps: world time to play, with random actions; an episode at most.
     """
     found = Complaints()
-    try:
+    with contextlib.suppress(Stop):
         if not isinstance(env, Env):
             found.fail(f"a {type(env).__name__} is no Env (dnicomm.sim.Env)")
         if not isinstance(getattr(env, "name", None), str):
             found.add('it has no name: set name = "…" in the class')
         with found.step("make failed for the test split"):
-            env.make(num_worlds, "test", torch.device("cpu"))
+            tests = env.make(num_worlds, "test", torch.device("cpu"))
+        _close(tests, found)  # before others are built: there may be room for one only
         with found.step("make failed"):
             world = env.make(num_worlds, "train", torch.device("cpu"))
         if not isinstance(world, World):
             found.fail(f"make returns a {type(world).__name__}; it must be a dnicomm.sim.World")
-        spaces = _check_facts(world, num_worlds, found)
-        first = _play(world, spaces, steps, found)
-        again = _play(world, spaces, steps, found)
-        if len(first) != len(again) or any(
-            not torch.equal(a, b) for a, b in zip(first, again, strict=True)
-        ):
-            found.add("the same episode with the same generator goes another way: all that is "
-                      "random in reset must come from rng, and no state be kept")  # fmt: skip
-    except Stop:
-        pass
+        try:
+            _check_world(world, num_worlds, steps, found)
+        finally:
+            _close(world, found)
     return list(found)
+
+
+def _check_world(world: World, num_worlds: int, steps: int, found: Complaints) -> None:
+    spaces = _check_facts(world, num_worlds, found)
+    plays = []
+    for number in range(2):
+        with global_seed(0 if world.draws_globally else number, "check"):
+            plays.append(_play(world, spaces, steps, found))
+    first, again = plays
+    if world.remarks:
+        for remark in world.remarks:
+            found.add(remark)
+    elif len(first) != len(again) or any(
+        not torch.equal(a, b) for a, b in zip(first, again, strict=True)
+    ):
+        found.add("the same episode with the same generator goes another way: all that is "
+                  "random in reset must come from rng, and no state be kept")  # fmt: skip
+
+
+def _close(world: Any, found: Complaints) -> None:
+    if isinstance(world, World):
+        with found.step("close failed"):
+            world.close()
 
 
 def _check_facts(world: World, num_worlds: int, found: Complaints) -> dict[str, AgentSpaces]:

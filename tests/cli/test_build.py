@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from dnicomm.commands.build import build
-from dnicomm.commands.keys import check_keys
+from dnicomm.commands.keys import CHECKS, check_keys
 from dnicomm.commands.options import GROUPS, options
 from dnicomm.core import SGD, Adam, CriticUtility, GradientUtility
 from dnicomm.errors import UserError
@@ -105,7 +105,7 @@ REFUSED = {
     "message.size=0": "message.size=0: must be a whole number of at least 1",
     "message.normalise=3": "message.normalise=3: must be true, own or false",
     "message.discrete=bits": "message.discrete=bits: must be gumbel, dru or null",
-    "eval.episodes=0": "eval.episodes=0: must be a whole number of at least 1",
+    "eval.episodes=-1": "eval.episodes=-1: must be a whole number of at least 0",
     "env.num_agents=0": "env.num_agents=0: must be a whole number of at least 2",
     "env.num_agents=two": "env.num_agents=two: must be a whole number",
     "env.dataset=foo": "env: Unknown data set 'foo'. Known: ",
@@ -371,3 +371,8 @@ def test_configurations_are_plain_data(configure):
     first, second = build(config), build(again)
     for name, tensor in first.tensors().items():
         assert torch.equal(tensor, second.tensors()[name])
+
+
+def test_a_configuration_of_an_older_version_says_nothing_of_tests_in_training_worlds():
+    older = {"every": 5, "episodes": 1, "num_worlds": None}
+    assert CHECKS["eval"]("eval", older) == {**older, "worlds": "own"}

@@ -26,7 +26,9 @@ def in_tensorboard(folder):
     why = "tensorboard is not installed (pip install dnicomm[tensorboard])"
     accumulator = pytest.importorskip(module, reason=why, exc_type=ImportError)
 
-    read = accumulator.EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    read = accumulator.EventAccumulator(
+        str(folder / "tensorboard"), size_guidance={"scalars": 0}
+    ).Reload()
     assert read.Tags()["tensors"] == ["config/text_summary"]
     return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
 

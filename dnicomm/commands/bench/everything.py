@@ -162,15 +162,16 @@ def run_checked(setting: Setting, folder: Path) -> tuple[str, list[str]]:
     from dnicomm.commands.bench.training import ExperimentWork
     from dnicomm.commands.table import figure
     from dnicomm.runs import RunFolder
+    from dnicomm.sim.closing import closing
 
     try:
-        work = ExperimentWork({**setting.values, **setting.notes})
-        before = {n: tensor.detach().clone() for n, tensor in work.experiment.moving().items()}
-        kept = RunFolder.create(folder, {**work.config, **setting.notes})
-        with at_work(folder, work.config["threads"]):
-            every = work.config["eval"]["every"]
-            cost = partial(measure, seconds=COST_SECONDS)
-            summary = run(work.experiment, work.fresh, every, kept, cost=cost)
+        with closing(ExperimentWork({**setting.values, **setting.notes})) as work:
+            before = {n: tensor.detach().clone() for n, tensor in work.experiment.moving().items()}
+            kept = RunFolder.create(folder, {**work.config, **setting.notes})
+            with at_work(folder, work.config["threads"]):
+                every = work.config["eval"]["every"]
+                cost = partial(measure, seconds=COST_SECONDS)
+                summary = run(work.experiment, work.fresh, every, kept, cost=cost, progress=False)
     except UserError as error:
         return "not run", [str(error)]
     records = [record["metrics"] for record in kept.metrics()]

@@ -50,13 +50,16 @@ class ExperimentWork(Work):
         view = ExperimentView(self.experiment)
         with at_work(folder.path, self.config["threads"]), display(console, view) as shown:
             every = self.config["eval"]["every"]
-            return run(self.experiment, self.fresh, every, folder, shown.update)
+            return run(self.experiment, self.fresh, every, folder, shown.update, progress=False)
 
     def test(self, checkpoint: Checkpoint, wanted: Wanted) -> dict[str, Any]:
         self.restore(checkpoint)
         with threads(self.config["threads"]):
             metrics = tested(self.experiment.evaluate())
         return {"bench": self.name, "time": checkpoint.time, "metrics": metrics}
+
+    def close(self) -> None:
+        self.experiment.close()
 
     @staticmethod
     def show_test(console: Console, found: Mapping[str, Any]) -> None:
