@@ -275,7 +275,7 @@ class Simulation(ClosesThings):
         bar.update(self.time, steps)
         history: list[dict[str, Any]] = [] if folder is None else folder.metrics()
         recorder, every = Recorder(self.engine), self.evaluation.every
-        began, before = time.perf_counter(), 0.0 if folder is None else _wall_of(history)
+        began, before = time.perf_counter(), float(history[-1]["wall_s"]) if history else 0.0
         while self.time < steps:
             due = (self.time // every + 1) * every
             self.engine.progress = self.time / steps
@@ -392,10 +392,6 @@ class Simulation(ClosesThings):
                 raise UserError(f"the checkpoint does not fit the configuration: tensor {name}")
             own.copy_(tensors[name])
         self.time, self.episode = int(facts["time"]), int(facts["episode"])
-
-
-def _wall_of(history: Sequence[Mapping[str, Any]]) -> float:
-    return float(history[-1]["wall_s"]) if history else 0.0
 
 
 def _name_of(factory: Any) -> str:

@@ -33,6 +33,7 @@ from dnicomm.sim import (
     TraceClock,
     UtilitySettings,
 )
+from dnicomm.sim.closing import OpenThings
 
 GAMMA = 0.9
 SEEN, ACTIONS = Box(-9, 99, (1,), np.float32), Discrete(2)
@@ -139,7 +140,10 @@ class Copies(Env):
 
     def make(self, num_worlds, split, device):
         copies = [self.make_copy(world) for world in range(num_worlds)]
-        return ForeignWorld(copies, self.horizon, device)
+        with OpenThings() as opened:
+            for copy in copies:
+                opened.add(copy.env, "payroll")
+            return ForeignWorld(copies, self.horizon, device, opened)
 
 
 def parallel(world: int = 0, **options) -> ParallelCopy:
