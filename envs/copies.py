@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
-import numpy as np
-from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from dnicomm.envs.lookup import describe
@@ -56,14 +54,14 @@ class Copy(abc.ABC):
     def refresh(self, agents: Sequence[Any], when: str) -> None:  # noqa: B027 -- most need none
         """Take a new look at ``agents``, those who have to wait for their turns among them."""
 
-    def allowed(self, agent: Any) -> NDArray[np.int64] | None:
-        """Which of its discrete actions an agent may take now; None: the environment says nothing.
+    def mask(self, agent: Any) -> Any:
+        """What the environment says of the actions that an agent may take now; None: nothing.
 
         It says so by an ``action_mask`` in the agent's observation or info.
         """
         for told in (self.observations.get(agent), self.infos.get(agent)):
             if isinstance(told, Mapping) and told.get("action_mask") is not None:
-                return np.flatnonzero(told["action_mask"])
+                return told["action_mask"]
         return None
 
     def spaces(self, agent: Any, method: str) -> gymnasium.Space:

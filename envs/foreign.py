@@ -20,6 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from pettingzoo import AECEnv, ParallelEnv
 from torch import Tensor
 
@@ -226,15 +227,26 @@ class ForeignWorld(World):
         return torch.from_numpy(batch).to(self.device)
 
     def allowed(self, agents: Sequence[int]) -> Tensor | None:
-        masks = [
-            [self._actions[i].mask(copy.allowed(self._ids[i])) for copy in self._copies]
-            for i in agents
-        ]
+        masks = [[self._mask(copy, i) for copy in self._copies] for i in agents]
         if all(mask is None for row in masks for mask in row):
             return None
         free = np.ones(self._actions[agents[0]].size, dtype=bool)
         batch = np.array([[free if mask is None else mask for mask in row] for row in masks])
         return torch.from_numpy(batch).to(self.device)
+
+    def _mask(self, copy: Copy, index: int) -> NDArray[np.bool_] | None:
+        """What an agent may do now, ``[action_size]``; None: everything, or it does not act."""
+        agent, actions = self._ids[index], self._actions[index]
+        given = copy.mask(agent)
+        if given is None or agent not in copy.acting():  # who waits may be allowed nothing
+            return None
+        try:
+            return actions.mask(given)
+        except ValueError as error:
+            raise UserError(
+                f"{copy.where}: action_mask of {agent} at world time {self._time} {error}; "
+                f"its actions are {actions}"
+            ) from None
 
     def act(self, agents: Sequence[int], actions: Tensor, active: Tensor | None) -> None:
         values = actions.detach().cpu().numpy()
@@ -251,7 +263,8 @@ class ForeignWorld(World):
             actions = {}
             for agent in copy.acting():
                 index = self._index[agent]
-                held = self._actions[index].allowed(self._held[index][world], copy.allowed(agent))
+                mask = self._mask(copy, index)
+                held = self._actions[index].allowed(self._held[index][world], mask)
                 actions[agent] = self._actions[index].native(held)
             when = f"at world time {self._time}"
             for agent, reward in copy.step(actions, when).items():

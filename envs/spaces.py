@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dnicomm.envs.masks import joint_mask
 from dnicomm.errors import UserError
 
 MOST_JOINT_ACTIONS = 1024  # combinations of several discrete choices that are one choice here
@@ -137,23 +138,33 @@ class ActionSpace:
             return np.zeros(num_worlds, dtype=np.int64)
         return np.zeros((num_worlds, self.size), dtype=np.float32)
 
-    def mask(self, actions: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
-        """``[size]``: these ``actions`` of a ``Discrete`` space; None: there is no mask."""
-        if actions is None or not isinstance(self._space, spaces.Discrete):
-            return None
-        mask = np.zeros(self.size, dtype=bool)
-        mask[actions] = True
-        return mask
+    def mask(self, given: Any) -> NDArray[np.bool_] | None:
+        """Which choices a mask in Gymnasium's format allows, ``[size]``; None: there is no mask.
 
-    def allowed(self, value: Any, actions: NDArray[np.int64] | None) -> Any:
-        """``value``, or the next of these ``actions`` of a ``Discrete`` space, and after the last
-        the first again. So a forbidden action is another name for an allowed one, which is fair
-        game for a learner; none at all are no mask.
+        Raises:
+            ValueError: it does not fit the space, or allows nothing; says how.
         """
-        masked = actions is not None and len(actions) and isinstance(self._space, spaces.Discrete)
-        if actions is None or not masked:
+        if given is None:
+            return None
+        if not self.discrete:
+            raise ValueError("stands beside continuous actions, of which none can be left out")
+        allowed = joint_mask(self._space, given, self.size)
+        if not allowed.any():
+            raise ValueError("allows nothing")
+        return allowed
+
+    def allowed(self, value: Any, mask: NDArray[np.bool_] | None) -> Any:
+        """``value``, or the next choice that ``mask`` ``[size]`` allows, after the last the first.
+
+        So a forbidden action is another name for an allowed one, which is fair game for a learner.
+        """
+        if mask is None:
             return value
+        actions = np.flatnonzero(mask)
         return actions[np.searchsorted(actions, value) % len(actions)]
+
+    def __str__(self) -> str:
+        return str(self._space)
 
     def native(self, value: Any) -> Any:
         """What the environment's ``step`` takes; a new object, which it may write to."""
