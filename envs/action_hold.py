@@ -8,7 +8,8 @@ from typing import Any
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
-from dnicomm.envs.tick_times import TickTimes
+from dnicomm.envs.infos import tidy_infos
+from dnicomm.envs.tick_times import TickTimes, is_over, raise_return
 from dnicomm.errors import UserError
 from dnicomm.sim.clock import Clock
 
@@ -45,7 +46,8 @@ def clocked_parallel(
 
     Raises:
         UserError: ``clocks`` or ``idle_action`` does not fit the agents; also at reset or step,
-            for agents unknown before, and at step, for one that is due first and gives no action.
+            for agents unknown before, and at step, for one that is due first and gives no action,
+            or that comes back after it has ended.
     """
     return ActionHoldEnv(parallel_env, clocks, idle_action)
 
@@ -101,6 +103,8 @@ class ActionHoldEnv(BaseParallelWrapper):
         for agent in self.env.agents:
             if agent not in self._timers:
                 self._add(agent)
+            elif agent not in self._owed and not is_over(agent, terminations, truncations):
+                raise_return(agent, self.time)
         terminated, truncated, paid = {}, {}, {}
         for agent in list(self._owed):
             self._owed[agent] += float(rewards.get(agent, 0))
@@ -120,9 +124,10 @@ class ActionHoldEnv(BaseParallelWrapper):
         self._timers.add(agent, self.time)
         self._owed[agent] = 0.0
 
-    def _told(self, infos: Mapping[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+    def _told(self, given: Any) -> dict[Any, dict[str, Any]]:
         told = {}
-        for agent in {**infos, **self._owed}:
+        infos = tidy_infos(given, self._owed)
+        for agent in infos:
             if agent not in self._timers:  # not an agent, but something that all may know
                 told[agent] = infos[agent]
                 continue

@@ -9,6 +9,7 @@ import gymnasium
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper, BaseWrapper
 
+from dnicomm.envs.infos import tidy_infos
 from dnicomm.envs.message_spaces import Hearing, Messages, Speech
 from dnicomm.envs.post import Post
 from dnicomm.errors import UserError
@@ -160,7 +161,8 @@ class ParallelTalk(BaseParallelWrapper):
         observations, infos = self._seen(observations, infos)
         return observations, rewards, terminations, truncations, infos
 
-    def _seen(self, observations: Mapping[Any, Any], infos: Mapping[Any, Any]) -> Any:
+    def _seen(self, observations: Mapping[Any, Any], given: Any) -> Any:
+        infos = tidy_infos(given)
         self._due = {agent: bool(info.get("due", True)) for agent, info in infos.items()}
         told = {a: self._talk.told(a, observations.get(a), info) for a, info in infos.items()}
         return {a: self._talk.heard(a, seen, self._time) for a, seen in observations.items()}, told
@@ -200,7 +202,7 @@ class TurnsTalk(BaseWrapper):
 
     def _look(self) -> None:
         """What time it is, and what the next agent is told."""
-        self.infos = dict(self.env.infos)
+        self.infos = tidy_infos(self.env.infos, self.env.agents)
         if not self.env.agents:
             return
         agent = self.env.agent_selection
@@ -208,7 +210,7 @@ class TurnsTalk(BaseWrapper):
         if type(time) is int:  # somebody keeps count
             self._timed, self._time = True, max(self._time, time)
         observation = self.env.observe(agent)
-        self.infos[agent] = self._talk.told(agent, observation, self.infos[agent])
+        self.infos[agent] = dict(self._talk.told(agent, observation, self.infos[agent]))
 
     def observe(self, agent: Any) -> Any:
         return self._talk.heard(agent, self.env.observe(agent), self._time)

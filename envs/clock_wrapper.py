@@ -10,7 +10,8 @@ import gymnasium
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from dnicomm.envs.tick_times import TickTimes
+from dnicomm.envs.infos import tidy_infos
+from dnicomm.envs.tick_times import TickTimes, is_over, raise_return
 from dnicomm.errors import UserError
 from dnicomm.sim.clock import Clock
 
@@ -49,7 +50,7 @@ def clocked(
 
     Raises:
         UserError: ``clocks`` or ``idle_action`` does not fit the agents; also at reset or step,
-            for agents unknown before.
+            for agents unknown before, and at step for one that comes back after it has ended.
     """
     return OrderEnforcingWrapper(ClockedEnv(parallel_env, clocks, idle_action))
 
@@ -80,7 +81,7 @@ class ClockedEnv(AECEnv):
         self.terminations: dict[Any, bool] = {}
         self.truncations: dict[Any, bool] = {}
         self._observations = dict(observations)
-        self._env_infos = dict(infos)
+        self._env_infos = tidy_infos(infos)
         for agent in self.env.agents:
             self._add(agent)
         self._advance()
@@ -125,14 +126,17 @@ class ClockedEnv(AECEnv):
 
     def _step_world(self) -> None:
         """One unit of world time under the actions that hold."""
-        observations, rewards, terminations, truncations, self._env_infos = self.env.step(
+        observations, rewards, terminations, truncations, infos = self.env.step(
             {agent: self._timers[agent].action for agent in self.env.agents}
         )
+        self._env_infos = tidy_infos(infos)
         self.time += 1
         self._observations.update(observations)
         for agent in self.env.agents:
             if agent not in self._timers:
                 self._add(agent)
+            elif agent not in self.agents and not is_over(agent, terminations, truncations):
+                raise_return(agent, self.time)
         for agent in self.agents:
             self.rewards[agent] += float(rewards.get(agent, 0))
             self.terminations[agent] = bool(terminations.get(agent, False))

@@ -9,8 +9,17 @@ from typing import Any
 import gymnasium
 from pettingzoo import ParallelEnv
 
-from dnicomm.envs.lookup import describe
-from dnicomm.errors import UserError
+from dnicomm.envs.infos import tidy_infos
+from dnicomm.errors import UserError, error_line, user_frame
+
+OLD_PETTINGZOO = (
+    "The interface before PettingZoo 1.23 knew no infos at reset and no truncations: wrap the "
+    "environment in a ParallelEnv that adds them"
+)
+OLD_GYM = (
+    "An environment of the old Gym interface runs in Shimmy's wrapper: pip install "
+    "'shimmy[gym-v21]', shimmy.GymV21CompatibilityV0(env=…)"
+)
 
 
 class Copy(abc.ABC):
@@ -18,7 +27,8 @@ class Copy(abc.ABC):
 
     ``observations`` and ``infos`` hold the latest of each agent, ``live`` the agents that have not
     ended, ``truncated`` those whom the last step cut off: who has terminated, too, has terminated,
-    and who vanishes without a word was cut off.
+    and who vanishes without a word was cut off. ``reborn`` are those who came back in the last step
+    after they had ended.
     """
 
     def __init__(self, env: Any, where: str) -> None:
@@ -34,22 +44,28 @@ class Copy(abc.ABC):
         self.infos: Mapping[Any, Any] = {}
         self.live: list[Any] = []
         self.truncated: set[Any] = set()
+        self.reborn: set[Any] = set()
+        self._gone: set[Any] = set()  # have ended in this episode
         self._terminated: set[Any] = set()  # in the last step
 
     def reset(self, seed: int) -> None:
         """Begin an episode."""
-        self.observations, self.truncated = {}, set()
+        self.observations, self.truncated, self.reborn, self._gone = {}, set(), set(), set()
         self._guard("in reset", lambda: self._reset(seed))
 
     def step(self, actions: dict[Any, Any], when: str) -> Mapping[Any, Any]:
         """One unit of world time under the actions of all who may act; rewards by agent."""
         if len(actions) == 1:
             when += f", {next(iter(actions))} acting"
-        before = self.live
+        before, gone = self.live, self._gone
         self._terminated = set()
         rewards: Mapping[Any, Any] = self._guard(when, lambda: self._step(actions))
-        self.truncated = {*before} - {*self.live} - self._terminated
-        return rewards
+        ended = {*before} - {*self.live}
+        self.truncated = ended - self._terminated
+        self.reborn = gone & {*self.live}
+        self._gone = (gone | ended) - self.reborn
+        # who has ended earns no more, whatever is still given under its name
+        return {agent: paid for agent, paid in rewards.items() if agent not in gone}
 
     def refresh(self, agents: Sequence[Any], when: str) -> None:  # noqa: B027 -- most need none
         """Take a new look at ``agents``, those who have to wait for their turns among them."""
@@ -97,7 +113,8 @@ class Copy(abc.ABC):
         except UserError:
             raise
         except (Exception, SystemExit) as error:
-            raise UserError(f"{self.where} raised {when}: {describe(error)}") from error
+            place = user_frame(error) or ""
+            raise UserError(f"{self.where} raised {when}: {error_line(error)}{place}") from error
         unknown = [agent for agent in self.live if agent not in self.possible_agents]
         if unknown:
             raise UserError(
@@ -110,12 +127,19 @@ class ParallelCopy(Copy):
     """A parallel environment: everybody who is there acts at each step."""
 
     def _reset(self, seed: int) -> None:
-        observations, self.infos = self.env.reset(seed=seed)
+        observations, infos = _parts(
+            self.where, "reset", self.env.reset(seed=seed), "observations, infos"
+        )
+        self.infos = tidy_infos(infos)
         self.observations.update(observations)
         self.live = list(self.env.agents)
 
     def _step(self, actions: dict[Any, Any]) -> Mapping[Any, Any]:
-        observations, rewards, terminations, truncations, self.infos = self.env.step(actions)
+        observations, rewards, terminations, truncations, infos = _parts(
+            self.where, "step", self.env.step(actions),
+            "observations, rewards, terminations, truncations, infos",
+        )  # fmt: skip
+        self.infos = tidy_infos(infos)
         self.observations.update(observations)
         self._terminated = {*_true(terminations)}
         over = self._terminated | {*_true(truncations)}
@@ -153,7 +177,7 @@ class TurnsCopy(Copy):
             if self.env.terminations[agent]:
                 self._terminated.add(agent)
             self.env.step(None)
-        self.live, self.infos = list(self.env.agents), self.env.infos
+        self.live, self.infos = list(self.env.agents), tidy_infos(self.env.infos)
 
     def acting(self) -> Sequence[Any]:
         return [self.env.agent_selection] if self.live else []
@@ -182,18 +206,40 @@ class SoloEnv(ParallelEnv):
         return self.env.action_space
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        observation, info = self.env.reset(seed=seed, options=options)
+        found = self.env.reset(seed=seed, options=options)
+        observation, info = _parts("", "reset", found, "observation, info", old=OLD_GYM)
         self.agents = list(self.possible_agents)
         return {"agent_0": observation}, {"agent_0": info}
 
     def step(self, actions: dict[str, Any]) -> Any:
-        results = self.env.step(actions["agent_0"])
+        results = _parts(
+            "", "step", self.env.step(actions["agent_0"]),
+            "observation, reward, terminated, truncated, info", old=OLD_GYM,
+        )  # fmt: skip
         if results[2] or results[3]:
             self.agents = []
         return tuple({"agent_0": result} for result in results)
 
     def close(self) -> None:
         self.env.close()
+
+
+def _parts(where: str, method: str, found: Any, names: str, old: str = OLD_PETTINGZOO) -> Any:
+    """What ``method`` returned, if it is a tuple of as many things as have ``names``.
+
+    Raises:
+        UserError: it is not; says what an environment of the old interface needs.
+    """
+    count = names.count(",") + 1
+    if isinstance(found, tuple | list) and len(found) == count:
+        return found
+    if isinstance(found, tuple | list):
+        what = f"{len(found)} things"
+    else:
+        what = f"a {type(found).__name__} alone"
+    raise UserError(
+        f"{where}{': ' if where else ''}{method} returned {what}; it must return ({names}). {old}"
+    )
 
 
 def _true(flags: Mapping[Any, Any]) -> list[Any]:

@@ -12,7 +12,7 @@ them: what a test shows anew are seeds never trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,10 @@ from dnicomm.envs.copies import Copy, ParallelCopy, SoloEnv, TurnsCopy
 from dnicomm.envs.lookup import build, find
 from dnicomm.envs.repeatability import find_difference
 from dnicomm.envs.space_seeds import SpaceSeeds
-from dnicomm.envs.spaces import ActionSpace, Encoder
+from dnicomm.envs.spaces import ActionSpace, Encoder, as_array
 from dnicomm.errors import UserError
 from dnicomm.sim.closing import OpenThings
+from dnicomm.sim.notices import notify_once
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
 
 DEFAULT_HORIZON = 1000  # world time, where an environment does not say how long it lasts
@@ -92,7 +93,10 @@ class PettingZooEnv(Env):
         if horizon is None:
             cycles = getattr(envs[0].unwrapped, "max_cycles", None) or kwargs.get("max_cycles")
             turns = len(copies[0].possible_agents) if isinstance(copies[0], TurnsCopy) else 1
-            horizon = int(cycles) * turns if cycles else DEFAULT_HORIZON
+            if isinstance(cycles, int | float | np.number) and 1 <= cycles < math.inf:
+                horizon = int(cycles) * turns
+            else:
+                horizon = DEFAULT_HORIZON
         return ForeignWorld(copies, horizon, device, opened)
 
 
@@ -186,6 +190,7 @@ class ForeignWorld(World):
             for a in self._ids
             for method in ("observation_space", "action_space")
         )
+        self.outside = np.zeros(len(self._ids), dtype=np.int64)  # observations beyond their bounds
         self._find_state()
 
     def spaces(self, agent: str) -> AgentSpaces:
@@ -222,9 +227,26 @@ class ForeignWorld(World):
             place = tuple(np.argwhere(wrong)[0])
             raise UserError(
                 f"observation of {self.agents[agents[place[0]]]} at world time {self._time} "
-                f"has {batch[place]} in it: must be finite numbers"
+                f"has {batch[place]} in it: must be finite numbers of single precision"
             )
+        for row, agent in enumerate(agents):
+            self._check_bounds(agent, batch[row])
         return torch.from_numpy(batch).to(self.device)
+
+    def _check_bounds(self, agent: int, seen: NDArray[np.float32]) -> None:
+        """Count observations ``[B, *shape]`` that lie outside their space; say so once."""
+        found = self._observations[agent].outside(seen)
+        if found is None:
+            return
+        count, entry, value, low, high = found
+        name = self.agents[agent]
+        if self.outside[agent] == 0:
+            notify_once(
+                f"{self._copies[0].where}: observation of {name} has {value:.6g} at entry {entry}, "
+                f"outside its space's {low:.6g} to {high:.6g} (world time {self._time}); "
+                "agents see it as it is"
+            )
+        self.outside[agent] += count
 
     def allowed(self, agents: Sequence[int]) -> Tensor | None:
         masks = [[self._mask(copy, i) for copy in self._copies] for i in agents]
@@ -258,7 +280,7 @@ class ForeignWorld(World):
         rewards = np.zeros((len(self._ids), self.num_worlds), dtype=np.float32)
         for world, copy in enumerate(self._copies):
             if not copy.live:
-                copy.truncated = set()  # that was at an earlier step
+                copy.truncated, copy.reborn = set(), set()  # that was at an earlier step
                 continue
             actions = {}
             for agent in copy.acting():
@@ -270,6 +292,9 @@ class ForeignWorld(World):
             for agent, reward in copy.step(actions, when).items():
                 if agent in self._index:
                     rewards[self._index[agent], world] = _reward(reward, agent, when)
+            for agent in copy.reborn:  # a new life begins idle
+                held = self._held[self._index[agent]]
+                held[world] = np.zeros_like(held[world])
         self._time += 1
         self._returns += rewards
         return torch.from_numpy(rewards).to(self.device)
@@ -285,24 +310,34 @@ class ForeignWorld(World):
         return None
 
     def active(self) -> Tensor:
-        active = np.zeros((len(self._ids), self.num_worlds), dtype=bool)
-        for world, copy in enumerate(self._copies):
-            active[[self._index[agent] for agent in copy.acting()], world] = True
-        return torch.from_numpy(active).to(self.device)
+        return self._of_agents(lambda copy: copy.acting())
 
     def alive(self) -> Tensor:
-        alive = np.zeros((len(self._ids), self.num_worlds), dtype=bool)
-        for world, copy in enumerate(self._copies):
-            alive[[self._index[agent] for agent in copy.live], world] = True
-        return torch.from_numpy(alive).to(self.device)
+        return self._of_agents(lambda copy: copy.live)
 
     def truncated(self) -> Tensor | None:
         if not any(copy.truncated for copy in self._copies):
             return None
-        truncated = np.zeros((len(self._ids), self.num_worlds), dtype=bool)
+        return self._of_agents(lambda copy: copy.truncated)
+
+    def reborn(self) -> Tensor | None:
+        if not any(copy.reborn for copy in self._copies):
+            return None
+        return self._of_agents(lambda copy: copy.reborn)
+
+    def _of_agents(self, whom: Callable[[Copy], Collection[Any]]) -> Tensor:
+        """``[num_agents, B]`` bool: who is among those of a copy."""
+        found = np.zeros((len(self._ids), self.num_worlds), dtype=bool)
         for world, copy in enumerate(self._copies):
-            truncated[[self._index[agent] for agent in copy.truncated], world] = True
-        return torch.from_numpy(truncated).to(self.device)
+            found[[self._index[agent] for agent in whom(copy)], world] = True
+        return torch.from_numpy(found).to(self.device)
+
+    def complaints(self) -> Sequence[str]:
+        return [
+            f"{name}: {count:,} observations outside their space"
+            for name, count in zip(self.agents, self.outside.tolist(), strict=True)
+            if count
+        ]
 
     def refresh(self, agents: Sequence[int]) -> None:
         ids = [self._ids[i] for i in agents]
@@ -343,8 +378,10 @@ class ForeignWorld(World):
 
 
 def _reward(value: Any, agent: Any, when: str) -> float:
+    """A reward as a number; an array of one number is one."""
     try:
-        reward = float(value)
+        array = as_array(value).astype(np.float64)
+        reward = array.item() if array.size == 1 else math.nan
     except (TypeError, ValueError):
         reward = math.nan
     if not math.isfinite(reward):

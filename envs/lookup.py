@@ -10,7 +10,7 @@ from typing import Any
 
 import pettingzoo
 
-from dnicomm.errors import UserError, nearest
+from dnicomm.errors import UserError, error_line, nearest, user_frame
 
 
 def build(id: str, kwargs: Mapping[str, Any], maker: Callable[..., Any]) -> Any:
@@ -19,7 +19,8 @@ def build(id: str, kwargs: Mapping[str, Any], maker: Callable[..., Any]) -> Any:
         return maker(**kwargs)
     except (Exception, SystemExit) as error:
         given = f" with env.kwargs={dict(kwargs)}" if kwargs else ""
-        raise UserError(f"env.id={id} can't be built{given}: {describe(error)}") from error
+        place = user_frame(error) or ""
+        raise UserError(f"env.id={id} can't be built{given}: {error_line(error)}{place}") from error
 
 
 def find(id: str) -> Callable[..., Any]:
@@ -54,7 +55,7 @@ def _registered(id: str) -> tuple[Callable[..., Any] | None, str]:
         try:
             pettingzoo.spec(kind, id)
         except Exception as error:  # unknown name, space or version: no public class in common
-            problem = describe(error)
+            problem = error_line(error)
         else:
             return functools.partial(pettingzoo.make, kind, id), ""
     return None, problem
@@ -85,10 +86,5 @@ def _import(id: str) -> Any:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"env.id={id}: {describe(error)}") from error
+        raise UserError(f"env.id={id}: {error_line(error)}") from error
     return found
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line, as a traceback ends with it."""
-    return f"{type(error).__name__}: {error}"

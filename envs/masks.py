@@ -85,7 +85,7 @@ def _of_dict(mask: Any, space: spaces.Dict) -> list[Mask]:
     return [part for key, s in space.spaces.items() for part in _parts(s, own.get(key))]
 
 
-def _sequence(mask: Any, length: int) -> Sequence[Any]:
+def _sequence(mask: Any, length: int) -> Any:
     if not isinstance(mask, Sequence | np.ndarray) or isinstance(mask, str | bytes):
         raise ValueError(f"is a {type(mask).__name__}; it must be a tuple of {length} masks")
     if len(mask) != length or (isinstance(mask, np.ndarray) and mask.ndim < 2):

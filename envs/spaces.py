@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from dnicomm.envs.masks import joint_mask
 from dnicomm.errors import UserError
 
 MOST_JOINT_ACTIONS = 1024  # combinations of several discrete choices that are one choice here
+MOST_ONE_HOT = 2**16  # values of a discrete choice, each of which is a number to an agent
 
 
 class Encoder:
@@ -35,6 +37,16 @@ class Encoder:
         self._space, self._what = space, what
         self._parts: dict[Any, Encoder] = {}
         self.shape: tuple[int, ...]
+        self._compound = isinstance(space, spaces.Dict | spaces.Tuple)
+        self._bounds = _bounds(space)
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            most = max(_choices(space) or [0], default=0)
+            if most > MOST_ONE_HOT:
+                raise UserError(
+                    f"{what}: {space} has {most} values, each of which would be a number to the "
+                    f"agent; allowed: {MOST_ONE_HOT}. Wrap the environment in something that "
+                    "gives fewer, or numbers instead"
+                )
         if isinstance(space, spaces.Discrete):
             self.shape = (int(space.n),)
         elif isinstance(space, spaces.MultiDiscrete):
@@ -62,32 +74,81 @@ class Encoder:
             return np.zeros(self.shape, dtype=np.float32)
         try:
             return self._encode(value)
-        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError, RuntimeError) as error:
             shown = repr(value)
             shown = shown if len(shown) < 80 else f"a {type(value).__name__}"
             raise UserError(f"{self._what} is {shown}; its space says {self._space}") from error
 
     def _encode(self, value: Any) -> NDArray[np.float32]:
         space = self._space
-        if self._parts:
+        if self._compound:
             if len(value) < len(self._parts):
                 raise ValueError(len(value))
             parts = [part(value[key]).ravel() for key, part in self._parts.items()]
-            return np.concatenate(parts)
+            return np.concatenate([np.zeros(0, np.float32), *parts])
         if isinstance(space, spaces.Discrete):
             return _one_hot(np.array([value]), np.array([space.start]), np.array([space.n]))
         if isinstance(space, spaces.MultiDiscrete):
-            given = np.asarray(value)
+            given = as_array(value)
             if given.shape != space.shape:
                 raise ValueError(given.shape)
             return _one_hot(given.ravel(), space.start.ravel(), space.nvec.ravel())
-        array = np.asarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is infinite then is told
+            array = as_array(value).astype(np.float32)
         if isinstance(space, spaces.Box) and space.dtype == np.uint8:
             low, high = space.low.astype(np.float32), space.high.astype(np.float32)
             array = (array - low) / np.maximum(high - low, 1).astype(np.float32)
-        if array.size != math.prod(self.shape):
+        if _core(array.shape) != _core(self.shape):
             raise UserError(f"{self._what} has shape {array.shape}; its space says {space.shape}")
         return array.reshape(self.shape)
+
+    def outside(
+        self, seen: NDArray[np.float32]
+    ) -> tuple[int, tuple[int, ...], float, float, float] | None:
+        """What of ``seen`` ``[B, *shape]`` lies outside the bounds of a ``Box``; None: nothing.
+
+        Returns:
+            How many observations, and of the first number that does its place, itself and its
+            bounds.
+        """
+        if self._bounds is None:
+            return None
+        low, high = self._bounds
+        wrong = (seen < low) | (seen > high)
+        if not wrong.any():
+            return None
+        count = int(wrong.reshape(len(seen), -1).any(1).sum())
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        entry = place[1:]
+        scale = (float(low[entry]), float(high[entry]))
+        return count, entry, float(seen[place]), *scale
+
+
+def _bounds(space: gymnasium.Space) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Bounds of a ``Box`` of numbers, a little wider than they are; None: there are none."""
+    if not isinstance(space, spaces.Box) or space.dtype == np.uint8:
+        return None
+    shape = tuple(space.shape) or (1,)
+    with np.errstate(over="ignore"):
+        low, high = (b.astype(np.float32).reshape(shape) for b in (space.low, space.high))
+    if not (np.isfinite(low) | np.isfinite(high)).any():
+        return None
+    slack = np.float32(1e-5)  # of rounding to single precision
+    low = np.where(np.isfinite(low), low - slack * (1 + np.abs(low)), -np.inf)
+    high = np.where(np.isfinite(high), high + slack * (1 + np.abs(high)), np.inf)
+    return low.astype(np.float32), high.astype(np.float32)
+
+
+def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axes of size 1."""
+    return tuple(n for n in shape if n != 1)
+
+
+def as_array(value: Any) -> NDArray[Any]:
+    """``value`` as an array; a tensor without its gradient, wherever it lies."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
 
 
 def _one_hot(
@@ -119,6 +180,11 @@ class ActionSpace:
         self.discrete = self._choices is not None
         if self._choices is not None:
             self.size = math.prod(self._choices)
+            if self.size > MOST_ONE_HOT and isinstance(space, spaces.Discrete):
+                raise UserError(
+                    f"action of {agent}: {space} has {self.size} values; allowed: {MOST_ONE_HOT}. "
+                    "Wrap the environment in something that gives fewer"
+                )
             if self.size > MOST_JOINT_ACTIONS and not isinstance(space, spaces.Discrete):
                 raise UserError(
                     f"action of {agent}: {space} has {self.size} combinations; allowed: "

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -132,3 +132,21 @@ class TickTimes:
                 f"idle_action={action!r}: not an action of agent {agent!r}; allowed: {space}"
             )
         return action
+
+
+def is_over(agent: Any, terminations: Mapping[Any, Any], truncations: Mapping[Any, Any]) -> bool:
+    """Whether a step says that an agent has ended."""
+    return bool(terminations.get(agent, False) or truncations.get(agent, False))
+
+
+def raise_return(agent: Any, time: int) -> NoReturn:
+    """Refuse an agent that comes back in the episode in which it has ended.
+
+    Raises:
+        UserError: always; PettingZoo has no second life either (its conformance tests say so).
+    """
+    raise UserError(
+        f"agent {agent!r} is in agents again at world time {time}, after it had ended: a second "
+        "life in one episode is not supported by clocks around an environment; give it another "
+        "name, or keep it alive"
+    )

@@ -317,6 +317,7 @@ class Simulation(ClosesThings):
             trained = self.rehearser.scores(1 if self.world.horizon > LONG else TRAINING_EPISODES)
             tested = self.examiner.scores(episodes or self.evaluation.episodes)
         record = {"time": self.time, "episode": self.episode} | compare_scores(tested, trained)
+        record["warnings"] += self.world.complaints()
         record |= read_figures(self.populations, self.edges, self.world.agents)
         reset_meters(self.populations)
         return record

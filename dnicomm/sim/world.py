@@ -133,6 +133,10 @@ class World(abc.ABC):
         A simulation calls it once, when it is closed itself or dropped, or where building it fails.
         """
 
+    def complaints(self) -> Sequence[str]:
+        """What is wrong with the environment so far, with counts; an evaluation repeats it."""
+        return ()
+
     # -- looking on: optional --------------------------------------------------------------------
 
     def draw(self, index: int, moment: Moment) -> NDArray[np.uint8] | None:

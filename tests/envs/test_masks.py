@@ -27,7 +27,7 @@ JOINT = {
     "discrete": (spaces.Discrete(4, start=2), bits(0, 1, 1, 0)),
     "multi-discrete": (spaces.MultiDiscrete([3, 2]), (bits(1, 0, 1), bits(0, 1))),
     "of one": (spaces.MultiDiscrete([3]), (bits(0, 1, 0),)),
-    "nested": (spaces.MultiDiscrete([[2, 3], [2, 2]]),
+    "nested": (spaces.MultiDiscrete(np.array([[2, 3], [2, 2]])),
                ((bits(1, 0), bits(0, 1, 1)), (bits(1, 1), bits(0, 1)))),
     "binary": (spaces.MultiBinary(3), bits(0, 2, 1)),
     "tuple": (spaces.Tuple((spaces.Discrete(3), spaces.Discrete(2))), (bits(0, 1, 1), bits(1, 0))),
