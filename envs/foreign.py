@@ -24,7 +24,7 @@ from pettingzoo import AECEnv, ParallelEnv
 from torch import Tensor
 
 from dnicomm.envs.copies import Copy, ParallelCopy, SoloEnv, TurnsCopy
-from dnicomm.envs.lookup import build, find
+from dnicomm.envs.lookup import build, check_registered, find
 from dnicomm.envs.spaces import ActionSpace, Encoder
 from dnicomm.errors import UserError
 from dnicomm.sim.world import AgentSpaces, ContextField, Env, Split, World
@@ -107,6 +107,8 @@ class GymEnv(Env):
 
     def make(self, num_worlds: int, split: Split, device: torch.device) -> ForeignWorld:
         kwargs = dict(self.kwargs or {})
+
+        check_registered(self.id)
 
         def maker(**kwargs: Any) -> gymnasium.Env:
             return gymnasium.make(self.id, **kwargs)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from dnicomm.errors import UserError
+from dnicomm.runs.bounds import open_regular
 from dnicomm.sim.allocator import keep_freed_memory
 
 
@@ -58,7 +59,7 @@ def alone(folder: Path) -> Iterator[None]:
     except ImportError:  # not on Windows
         yield
         return
-    with (folder / "run.json").open("rb") as file:
+    with open_regular(folder / "run.json") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dnicomm.commands.arguments import Parser
 from dnicomm.commands.table import LONGEST, figure, plain_table, screen
-from dnicomm.errors import UserError
+from dnicomm.errors import UserError, one_line
 from dnicomm.report.comparing import Comparison, compare, shown
 from dnicomm.report.comparison import comparison_page
 from dnicomm.report.comparison_files import can_draw, comparison_csv, draw_comparison
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
     found = compare(given.runs, given.metric)
     for line in found.missing:
-        print(f"dnicomm: {line}", file=sys.stderr)
+        print(f"dnicomm: {one_line(line)}", file=sys.stderr)
     above = given.runs[0] if len(given.runs) == 1 else Path()
     target = given.output or above / NAME
     title = " and ".join(dict.fromkeys(path.absolute().name for path in given.runs[:3]))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dnicomm.commands.arguments import Parser
 from dnicomm.commands.leftovers import SWEEP
-from dnicomm.errors import UserError
+from dnicomm.commands.provenance import add_trust, check_links, confine
+from dnicomm.errors import UserError, one_line
 from dnicomm.runs import Checkpoint, RunFolder
 
 if TYPE_CHECKING:
@@ -27,28 +28,40 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = Parser("dnicomm resume", description="Go on with a run from its last checkpoint.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
-    run = open_run(parser.parse_args(arguments).run)
+    add_trust(parser)
+    given = parser.parse_args(arguments)
+    run = open_run(given.run)
 
     from dnicomm.commands.at_work import alone
     from dnicomm.commands.pages import leave_page
     from dnicomm.commands.table import screen
-    from dnicomm.commands.work import kind_of
+    from dnicomm.commands.work import as_written, kind_of
 
     console, kind = screen(), kind_of(run.config)
     with alone(run.path):
         ended = run.summary()
-        if ended is not None:
-            console.print("this run has ended")
-        summary = _go_on(run, kind, console) if ended is None else ended
+        if ended is None:
+            with confine(run, given.trust):
+                summary = _go_on(run, kind, console)
     if ended is None:
         leave_page(run.path)
-    kind.conclude(console, run.path, summary, run.config)
+        kind.conclude(console, run.path, summary, _config_to_show(run))
+    else:
+        console.print("this run has ended")
+        with as_written(str(run.path / "summary.json")):
+            kind.conclude(console, run.path, ended, _config_to_show(run))
     return 0
+
+
+def _config_to_show(run: RunFolder) -> Mapping[str, Any]:
+    """The configuration, of a stranger's run without what would be shown as commands to type."""
+    return run.config if run.is_own else {**run.config, "overrides": ()}
 
 
 def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, Any]:
     from dnicomm.commands.loggers import logged, require
 
+    check_links(run)
     work = kind(run.config)
     require(work.config["logger"])
     checkpoint = last_checkpoint(run)
@@ -74,7 +87,7 @@ def last_checkpoint(run: RunFolder) -> Checkpoint | None:
         warnings.simplefilter("always")
         checkpoint = run.latest_checkpoint()
     for warning in passed:
-        print(f"dnicomm: {warning.message}", file=sys.stderr)
+        print(f"dnicomm: {one_line(str(warning.message))}", file=sys.stderr)
     return checkpoint
 
 

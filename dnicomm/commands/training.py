@@ -24,7 +24,7 @@ from dnicomm.commands.table import (
     profile_table,
     tested,
 )
-from dnicomm.commands.work import Summary, Wanted, Work
+from dnicomm.commands.work import Summary, Wanted, Work, as_written
 from dnicomm.runs import Checkpoint, RunFolder
 from dnicomm.runs.atomic import write_text
 from dnicomm.sim import Simulation
@@ -45,7 +45,8 @@ class SimulationWork(Work):
         self.simulation = build(self.config)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        self.simulation.restore(checkpoint.tensors, checkpoint.facts)
+        with as_written(f"the checkpoint of {self.time} {checkpoint.time}"):
+            self.simulation.restore(checkpoint.tensors, checkpoint.facts)
 
     def carry_on(self, folder: RunFolder, console: Console) -> Summary:
         console.print(_title(self.simulation, self.config), soft_wrap=True)

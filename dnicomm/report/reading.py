@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dnicomm.errors import UserError
-from dnicomm.runs import Recording, RunFolder
+from dnicomm.runs import Recording, RunFolder, bounds
 from dnicomm.runs.recording import load
 
+SOME = ("config.yaml", "metrics.jsonl", "summary.json")  # of these, a run has one at least
 SWEEP = "multirun.yaml"  # what Hydra leaves in the folder of a sweep
 FACTS = ("began", "length", "until", "world")  # of a recording
 COLUMNS = {
@@ -101,11 +99,14 @@ def read_run(path: Path, episodes: bool = True) -> RunView:
     Raises:
         UserError: if there is no folder, or nothing of a run in it.
     """
-    if not path.is_dir():
-        raise UserError(f"{path} is not a run folder: it is {_what(path)}.")
-    if not any(
-        (path / name).is_file() for name in ("config.yaml", "metrics.jsonl", "summary.json")
-    ):
+    try:
+        is_folder, what = path.is_dir(), _what(path)
+        has_some = any((path / name).is_file() for name in SOME)
+    except OSError as error:
+        raise UserError(f"{path} is not a run folder: {error.strerror}.") from error
+    if not is_folder:
+        raise UserError(f"{path} is not a run folder: it is {what}.")
+    if not has_some:
         hint = " It is a sweep: name one of its runs." if (path / SWEEP).is_file() else ""
         raise UserError(f"{path} is not a run folder: it has no config.yaml.{hint}")
     view = RunView(path)
@@ -140,11 +141,11 @@ def is_being_written(path: Path) -> bool:
     try:
         import fcntl
 
-        with (path / "run.json").open("rb") as file:
+        with bounds.open_regular(path / "run.json") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (ImportError, OSError):  # not on Windows; or no such file
+    except (ImportError, OSError, UserError):  # not on Windows; or no such file
         return False
     return False
 
@@ -183,7 +184,10 @@ def number(value: Any) -> float | None:
     """A finite number; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number that no float holds
+        return None
 
 
 def series(view: RunView, *keys: str) -> tuple[list[float], list[float | None]]:
@@ -221,18 +225,18 @@ def _place(path: Path) -> tuple[int, str]:
 
 def _configuration(path: Path) -> dict[str, Any]:
     """The configuration of a folder that can't be opened as a run, if it can be read."""
+    file = path / "config.yaml"
     try:
-        found = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return bounds.parse_mapping(file, bounds.read_bytes(file, bounds.MOST_YAML))
+    except UserError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _metrics(view: RunView) -> list[dict[str, Any]]:
     path = view.path / "metrics.jsonl"
     records, damaged = [], 0
-    for line in _lines(path):
-        record = _record(line)
+    for line in _lines(view, path):
+        record = bounds.parse_record(line)
         if record is not None:
             records.append(record)
         elif line.strip():
@@ -247,24 +251,24 @@ def _is(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        yield from path.read_bytes().split(b"\n")
-    except OSError:
+def _lines(view: RunView, path: Path) -> Iterator[bytes]:
+    if not path.exists():
         return
+    try:
+        yield from bounds.read_bytes(path, bounds.MOST_METRICS).split(b"\n")
+    except UserError as error:
+        view.missing.append(str(error))
 
 
 def _json(view: RunView, name: str, instead: str = "it is left out") -> dict[str, Any]:
     path = view.path / name
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        found = _record(path.read_bytes())
-    except OSError:
-        found = None
-    if found is None:
-        view.missing.append(f"{path} could not be read; {instead}.")
-    return found or {}
+        return bounds.read_record(path)
+    except UserError as error:
+        view.missing.append(f"{str(error).rstrip('.')}; {instead}.")
+        return {}
 
 
 def _recordings(view: RunView) -> list[Recording]:
@@ -302,11 +306,3 @@ def _is_sound(recording: Recording) -> bool:
     bounds["message.channel"] = edges
     return all(not len(columns[name]) or 0 <= columns[name].min() <= columns[name].max() < len(of)
                for name, of in bounds.items())  # fmt: skip
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

@@ -16,7 +16,7 @@ from dnicomm.commands.bench.catalogue import options
 from dnicomm.commands.bench.view import ExperimentView, chief, cost_table
 from dnicomm.commands.display import display
 from dnicomm.commands.table import figure, metrics_table, tested
-from dnicomm.commands.work import Summary, Wanted, Work
+from dnicomm.commands.work import Summary, Wanted, Work, as_written
 from dnicomm.runs import Checkpoint, RunFolder
 
 OTHERS = {  # methods that the one at hand is measured by
@@ -41,7 +41,8 @@ class ExperimentWork(Work):
             self.experiment = self.fresh()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        self.experiment.restore(checkpoint.tensors, checkpoint.facts)
+        with as_written(f"the checkpoint of {self.time} {checkpoint.time}"):
+            self.experiment.restore(checkpoint.tensors, checkpoint.facts)
 
     def carry_on(self, folder: RunFolder, console: Console) -> Summary:
         console.print(_title(folder.config, self.experiment.steps), soft_wrap=True)
