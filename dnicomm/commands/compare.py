@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from dnicomm.report.comparing import Comparison, compare, shown
 from dnicomm.report.comparison import comparison_page
 from dnicomm.report.comparison_files import can_draw, comparison_csv, draw_comparison
 from dnicomm.runs.atomic import replacing, write_text
+from dnicomm.runs.bounds import as_written
 
 NAME = "comparison"
 
@@ -36,6 +38,12 @@ def main(arguments: Sequence[str]) -> int:
         help=f"where the files go; default: {NAME}, in the one folder given, or here",
     )  # fmt: skip
     given = parser.parse_intermixed_args(arguments)
+    with as_written(", ".join(map(str, given.runs))):
+        _show(given)
+    return 0
+
+
+def _show(given: argparse.Namespace) -> None:
     found = compare(given.runs, given.metric)
     for line in found.missing:
         print(f"dnicomm: {one_line(line)}", file=sys.stderr)
@@ -47,7 +55,6 @@ def main(arguments: Sequence[str]) -> int:
     console.print(_table(found))
     for path in files:
         console.print(str(path), soft_wrap=True, style="bold")
-    return 0
 
 
 def _table(found: Comparison) -> Table:

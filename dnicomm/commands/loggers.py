@@ -113,7 +113,7 @@ def check_logger(where: str, value: Any) -> list[str]:
     """
     names = value if isinstance(value, list) else [] if value is None else [value]
     for name in names:
-        if name not in KINDS:
+        if not isinstance(name, str) or name not in KINDS:
             raise UserError(f"{where}={name}: there is no such logger.{nearest(str(name), KINDS)}")
     return list(dict.fromkeys(names))
 

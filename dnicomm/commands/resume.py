@@ -13,6 +13,7 @@ from dnicomm.commands.leftovers import SWEEP
 from dnicomm.commands.provenance import add_trust, check_links, confine
 from dnicomm.errors import UserError, one_line
 from dnicomm.runs import Checkpoint, RunFolder
+from dnicomm.runs.bounds import as_written
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     from dnicomm.commands.at_work import alone
     from dnicomm.commands.pages import leave_page
     from dnicomm.commands.table import screen
-    from dnicomm.commands.work import as_written, kind_of
+    from dnicomm.commands.work import kind_of
 
     console, kind = screen(), kind_of(run.config)
     with alone(run.path):
@@ -66,7 +67,7 @@ def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, A
     require(work.config["logger"])
     checkpoint = last_checkpoint(run)
     reached = 0 if checkpoint is None else checkpoint.time
-    run.truncate_metrics(reached)
+    run.truncate_metrics(reached, kind.recorded)
     run.drop_recordings(reached)
     if checkpoint is not None:
         work.restore(checkpoint)

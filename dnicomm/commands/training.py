@@ -24,8 +24,9 @@ from dnicomm.commands.table import (
     profile_table,
     tested,
 )
-from dnicomm.commands.work import Summary, Wanted, Work, as_written
+from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.runs import Checkpoint, RunFolder
+from dnicomm.runs.bounds import as_written
 from dnicomm.runs.atomic import write_text
 from dnicomm.sim import Simulation
 from dnicomm.sim.communication import FAMILIES, Asked, evaluate_communication
@@ -39,6 +40,7 @@ class SimulationWork(Work):
     """Agents in an environment, in time."""
 
     time = "world time"
+    recorded = ("metrics", "channels", "agents", "wall_s")
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.config = check_keys(values)
@@ -47,6 +49,9 @@ class SimulationWork(Work):
     def restore(self, checkpoint: Checkpoint) -> None:
         with as_written(f"the checkpoint of {self.time} {checkpoint.time}"):
             self.simulation.restore(checkpoint.tensors, checkpoint.facts)
+            time, episode = self.simulation.time, self.simulation.episode
+            if time != checkpoint.time or not 0 <= episode <= time:
+                raise ValueError(f"time {time}, episode {episode}")
 
     def carry_on(self, folder: RunFolder, console: Console) -> Summary:
         console.print(_title(self.simulation, self.config), soft_wrap=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from rich.console import Console
 
 from dnicomm.commands.at_work import quoted
 from dnicomm.commands.loggers import ways_on
-from dnicomm.errors import UserError, one_line
 from dnicomm.runs import Checkpoint, RunFolder
 
 if TYPE_CHECKING:
@@ -47,10 +45,12 @@ class Work(ABC):
     Attributes:
         config: the configuration, checked.
         time: what a checkpoint's time counts, for messages.
+        recorded: keys of each evaluation in ``metrics.jsonl``.
     """
 
     config: dict[str, Any]
     time: str
+    recorded: tuple[str, ...]
 
     @abstractmethod
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -127,22 +127,6 @@ class Work(ABC):
         for command, why in (*logs, *cls.next(folder, summary, config)):
             console.print(f"  {command}", soft_wrap=True)
             console.print(f"      {why}", soft_wrap=True, style="dim")
-
-
-@contextmanager
-def as_written(what: str) -> Iterator[None]:
-    """Within it, what was read from a file of a run is used, as a run writes it.
-
-    Raises:
-        UserError: something in it is missing, or of another type.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        said = one_line(f"{type(e).__name__}: {e}", 200)
-        raise UserError(f"{what} is damaged: it does not hold what a run writes ({said})") from e
 
 
 def kind_of(config: Mapping[str, Any]) -> type[Work]:

@@ -24,6 +24,11 @@ COLUMNS = {
     "update": ("time", "agent", "steps"),
     "reward": ("time", "agent", "value"),
 }  # fmt: skip
+VECTOR = ("value", "channel", "sent", "label")
+# columns of any numbers; those of others are whole
+NUMBERS = ("synthetic", "injected", "target", "cosine", "error", "value", "label")
+TIMES = ("time", "sent", "arrival", "first_read", "settled")
+LATEST = 10**12  # world time
 
 
 @dataclass
@@ -284,25 +289,45 @@ def _recordings(view: RunView) -> list[Recording]:
 
 def _is_sound(recording: Recording) -> bool:
     """Whether a recording has what the pages draw, and nothing in it points elsewhere."""
+    try:
+        return _has_facts(recording) and _has_columns(recording)
+    except (ArithmeticError, TypeError, ValueError):  # nothing that could be compared
+        return False
+
+
+def _has_facts(recording: Recording) -> bool:
+    facts = recording.facts
+    agents, edges, starts = (facts.get(key) for key in ("agents", "edges", "starts"))
+    if not all(isinstance(value, list) for value in (agents, edges, starts)):
+        return False
+    if not all(isinstance(agent, str) for agent in agents):
+        return False
+    if not all(isinstance(edge, list) and len(edge) == 2 and {*edge} <= {*agents} for edge in edges):
+        return False
+    times = [*starts, *(facts.get(key) for key in FACTS)]
+    if not all(isinstance(time, int) and abs(time) < LATEST for time in times):
+        return False
+    numbers = (number(facts.get(key)) for key in ("true_share", "num_worlds"))
+    return facts["until"] >= 1 and all(value is not None for value in numbers)
+
+
+def _has_columns(recording: Recording) -> bool:
     facts, columns = recording.facts, recording.columns
-    agents, edges = facts.get("agents"), facts.get("edges")
-    if not isinstance(agents, list) or not isinstance(edges, list):
-        return False
-    starts = facts.get("starts")
-    if not isinstance(starts, list) or any(not isinstance(start, int) for start in starts):
-        return False
-    if any(not isinstance(facts.get(key), int) for key in FACTS) or facts["until"] < 1:
-        return False
-    if any(not isinstance(facts.get(key), int | float) for key in ("true_share", "num_worlds")):
-        return False
-    if any(not isinstance(edge, list) or len(edge) != 2 or not set(edge) <= set(agents)
-           for edge in edges):  # fmt: skip
-        return False
-    for kind, names_ in COLUMNS.items():
-        own = [columns.get(f"{kind}.{name}") for name in names_]
-        if any(c is None or c.shape != (len(own[0]),) for c in own):  # type: ignore[arg-type]
+    kinds = COLUMNS | ({"vector": VECTOR} if "vector.value" in columns else {})
+    for kind, names_ in kinds.items():
+        own = {name: columns.get(f"{kind}.{name}") for name in names_}
+        if any(column is None or not column.ndim for column in own.values()):
             return False
-    bounds = {f"{kind}.agent": agents for kind in ("tick", "update", "reward")}
-    bounds["message.channel"] = edges
+        length = len(own[names_[0]])  # type: ignore[arg-type]
+        for name, column in own.items():
+            dimensions = 2 if (kind, name) == ("vector", "value") else 1
+            types = "iuf" if name in NUMBERS else "iu"
+            assert column is not None
+            if (column.ndim, len(column)) != (dimensions, length) or column.dtype.kind not in types:
+                return False
+            if name in TIMES and len(column) and abs(column.astype(float)).max() >= LATEST:
+                return False
+    ends = {f"{kind}.agent": facts["agents"] for kind in ("tick", "update", "reward")}
+    ends |= {f"{kind}.channel": facts["edges"] for kind in ("message", "vector") if kind in kinds}
     return all(not len(columns[name]) or 0 <= columns[name].min() <= columns[name].max() < len(of)
-               for name, of in bounds.items())  # fmt: skip
+               for name, of in ends.items())  # fmt: skip

@@ -12,13 +12,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
 
-from dnicomm.errors import UserError
+from dnicomm.errors import UserError, one_line
 
 MIB = 2**20
 MOST_YAML = 8 * MIB
@@ -40,6 +41,10 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+# what using data of another shape than expected ends in
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class UnreadableError(UserError):
@@ -133,6 +138,24 @@ def parse_mapping(path: Path, content: bytes) -> dict[str, Any]:
         raise UnreadableError(f"{path} is damaged: it is not a mapping.")
     _check_text(path, found)
     return found
+
+
+@contextmanager
+def as_written(what: str) -> Iterator[None]:
+    """Within it, what was read from a file of a run is used, as a run writes it.
+
+    Raises:
+        UserError: something in it is missing, or of another type.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except _DAMAGE as error:
+        said = one_line(f"{type(error).__name__}: {error}", 200)
+        raise UserError(
+            f"{what} is damaged: it does not hold what a run writes ({said})"
+        ) from error
 
 
 def _check(path: Path, facts: os.stat_result, most: int | None) -> None:

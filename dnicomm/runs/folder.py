@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,10 @@ CONFIG, RUN, METRICS, SUMMARY, CHECKPOINTS, RECORDINGS, COMMUNICATION = (
     "recordings",
     "communication.json",
 )
+
+
+# sections of an evaluation, and how many names stand before each number in them
+LEVELS = {"metrics": 1, "channels": 2, "agents": 2}
 
 
 class RunFolder:
@@ -161,16 +165,24 @@ class RunFolder:
         last = bounds.parse_record(unfinished)  # whole where only its newline is missing
         return records if last is None else [*records, last]
 
-    def truncate_metrics(self, time: int) -> None:
+    def truncate_metrics(self, time: int, needed: Iterable[str] = ()) -> None:
         """Drops the evaluations after world time ``time``, as a run that resumes there has to.
 
+        Args:
+            needed: keys that an evaluation must have: numbers, in sections by name.
+
         Raises:
-            UserError: a line is damaged or has no ``time``.
+            UserError: a line is damaged: it has no ``time``, or lacks something needed.
         """
         records = self.metrics()
         for number, record in enumerate(records, start=1):
-            if not isinstance(record.get("time"), int):
-                raise UserError(f"{self.path / METRICS}, line {number} is damaged: no time.")
+            place = f"{self.path / METRICS}, line {number} is damaged"
+            if type(record.get("time")) is not int:
+                raise UserError(f"{place}: no time.")
+            for key in needed:
+                if not _is_measured(record.get(key), LEVELS.get(key, 0)):
+                    wanted = "numbers by name" if key in LEVELS else "a number"
+                    raise UserError(f"{place}: {key} is not {wanted}, or missing.")
         self._write_metrics([record for record in records if record["time"] <= time])
 
     def _write_metrics(self, records: list[dict[str, Any]]) -> None:
@@ -277,6 +289,16 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
     return value
+
+
+def _is_measured(value: Any, levels: int) -> bool:
+    """Whether a value is a number; or numbers or null, each at the end of ``levels`` names."""
+    if not levels:
+        return isinstance(value, int | float)
+    return isinstance(value, dict) and all(
+        (levels == 1 and inner is None) or _is_measured(inner, levels - 1)
+        for inner in value.values()
+    )
 
 
 def _ends_with_newline(path: Path) -> bool:
