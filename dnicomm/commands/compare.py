@@ -49,6 +49,8 @@ def _show(given: argparse.Namespace) -> None:
         print(f"dnicomm: {one_line(line)}", file=sys.stderr)
     above = given.runs[0] if len(given.runs) == 1 else Path()
     target = given.output or above / NAME
+    if given.output is None and target.is_symlink():  # somebody else's, to somewhere else
+        raise UserError(f"{target}: is a link; say where the files go: --output FOLDER")
     title = " and ".join(dict.fromkeys(path.absolute().name for path in given.runs[:3]))
     files = list(_write(found, title + " …" * (len(given.runs) > 3), target))
     console = screen()

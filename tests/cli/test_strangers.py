@@ -364,6 +364,16 @@ def test_nothing_is_written_where_a_strangers_links_lead(run, name):
     assert [path.name for path in target.iterdir()] == ["000000000001.safetensors"]
 
 
+def test_a_comparison_does_not_follow_a_link(run):
+    (run.cli.folder / "mine").mkdir()
+    (run.path / "comparison").symlink_to(run.cli.folder / "mine")
+    called = run.cli("compare", "run")
+    assert called.code == 2
+    assert "run/comparison: is a link; say where the files go: --output FOLDER" in called.err
+    assert not list((run.cli.folder / "mine").iterdir())
+    assert run.cli("compare", "run", "--output", "mine").code == 0
+
+
 @pytest.mark.parametrize("command", ["report", "resume", "compare"])
 def test_no_file_is_written_through_a_link(run, command):
     mine = run.cli.folder / "mine"
