@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 
 from dnicomm import __version__
-from dnicomm.errors import UserError, nearest
+from dnicomm.errors import UserError, nearest, printable
 
 # command -> module, and what it does
 COMMANDS = {
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
-        print(f"dnicomm: {error}", file=sys.stderr)
+        print(f"dnicomm: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\ndnicomm: {str(stop) or 'stopped'}", file=sys.stderr)

@@ -42,6 +42,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(known) or 'none'}."
 
 
+def printable(text: str) -> str:
+    """Text in which characters that steer a terminal are spelt out; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """Text in one line, without characters that steer a terminal, and not longer than ``most``."""
+    line = printable(" ".join(text.split()))
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
+
+
 def shortened(names: Sequence[str], most: int = 12) -> str:
     """``"a, b and 3 more"``: of many names, the first ones."""
     if len(names) > most:

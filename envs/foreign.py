@@ -25,7 +25,7 @@ from pettingzoo import AECEnv, ParallelEnv
 from torch import Tensor
 
 from dnicomm.envs.copies import Copy, ParallelCopy, SoloEnv, TurnsCopy
-from dnicomm.envs.lookup import build, find
+from dnicomm.envs.lookup import build, check_registered, find
 from dnicomm.envs.repeatability import find_difference
 from dnicomm.envs.space_seeds import SpaceSeeds
 from dnicomm.envs.spaces import ActionSpace, Encoder, as_array
@@ -125,6 +125,8 @@ class GymEnv(Env):
 
     def make(self, num_worlds: int, split: Split, device: torch.device) -> ForeignWorld:
         kwargs = dict(self.kwargs or {})
+
+        check_registered(self.id)
 
         def maker(**kwargs: Any) -> gymnasium.Env:
             return gymnasium.make(self.id, **kwargs)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dnicomm.errors import UserError
+from dnicomm.runs.bounds import open_regular
 from dnicomm.sim.allocator import keep_freed_memory
 from dnicomm.sim.torch_threads import torch_threads
 
@@ -53,7 +54,7 @@ def alone(folder: Path) -> Iterator[None]:
     except ImportError:  # not on Windows
         yield
         return
-    with (folder / "run.json").open("rb") as file:
+    with open_regular(folder / "run.json") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ from rich.table import Table
 
 from dnicomm.commands.arguments import Parser
 from dnicomm.commands.table import LONGEST, figure, plain_table, screen
-from dnicomm.errors import UserError
+from dnicomm.errors import UserError, one_line
 from dnicomm.report.comparing import Comparison, compare, shown
 from dnicomm.report.comparison import comparison_page
 from dnicomm.report.comparison_files import can_draw, comparison_csv, draw_comparison
 from dnicomm.runs.atomic import replacing, write_text
+from dnicomm.runs.bounds import as_written
 
 NAME = "comparison"
 
@@ -36,18 +38,25 @@ def main(arguments: Sequence[str]) -> int:
         help=f"where the files go; default: {NAME}, in the one folder given, or here",
     )  # fmt: skip
     given = parser.parse_intermixed_args(arguments)
+    with as_written(", ".join(map(str, given.runs))):
+        _show(given)
+    return 0
+
+
+def _show(given: argparse.Namespace) -> None:
     found = compare(given.runs, given.metric)
     for line in found.missing:
-        print(f"dnicomm: {line}", file=sys.stderr)
+        print(f"dnicomm: {one_line(line)}", file=sys.stderr)
     above = given.runs[0] if len(given.runs) == 1 else Path()
     target = given.output or above / NAME
+    if given.output is None and target.is_symlink():  # somebody else's, to somewhere else
+        raise UserError(f"{target}: is a link; say where the files go: --output FOLDER")
     title = " and ".join(dict.fromkeys(path.absolute().name for path in given.runs[:3]))
     files = list(_write(found, title + " …" * (len(given.runs) > 3), target))
     console = screen()
     console.print(_table(found))
     for path in files:
         console.print(str(path), soft_wrap=True, style="bold")
-    return 0
 
 
 def _table(found: Comparison) -> Table:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnicomm.commands.arguments import Parser, at_least_one
+from dnicomm.commands.provenance import add_trust, confine
 from dnicomm.commands.resume import last_checkpoint, open_run
 from dnicomm.errors import UserError
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = Parser("dnicomm eval", description="Test what a run has trained.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    add_trust(parser)
     parser.add_argument(
         "words", metavar="KEY=VALUE", nargs="*",
         help="render=true: show a world of the first episode, as text; video=FILE.gif: as a moving "
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     metrics = {"all": None, "none": []}.get(",".join(names), names)
     looks_on, film = onlooker(render)
     world = 0 if render is None else render.world
-    with closing(kind(config)) as work:
+    with confine(run, given.trust), closing(kind(config)) as work:
         found = work.test(
             checkpoint, Wanted(given.episodes, metrics, given.channels, world, looks_on)
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,9 @@ def run_job(
                         f"Go on with it: dnicomm resume {path}")  # fmt: skip
     with closing(check_job(values, notes)) as work:
         run = RunFolder.create(folder, {**work.config, **notes})
+        if run.foreign:
+            _say_once(f"this run is not signed ({run.foreign}): to go on with plug-ins of your own "
+                      "in it, name them with --trust PACKAGE")  # fmt: skip
         if number is not None:
             console.print(f"#{number} {shown(notes['overrides'])}", style="bold")
         try:
@@ -69,6 +74,12 @@ def run_job(
             work.conclude(console, folder, summary, run.config)
         else:
             console.print("  ".join([*work.words(summary), quoted(folder)]), soft_wrap=True)
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """Say something of this machine; not for each run of a sweep."""
+    print(f"dnicomm: {line}", file=sys.stderr)
 
 
 def shown(overrides: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dnicomm.commands.loggers import check_logger
 from dnicomm.commands.options import GROUPS
-from dnicomm.commands.values import below, flag, mapping, number, refusal, whole
+from dnicomm.commands.values import below, flag, mapping, number, refusal, shown, whole
 from dnicomm.errors import UserError, nearest
 from dnicomm.sim.feedback import MODES
 
@@ -19,8 +19,8 @@ WORLDS = ("own", "shared")  # for eval.worlds
 
 
 def _feedback(where: str, value: Any) -> str:
-    if value not in MODES:
-        raise UserError(f"{where}={value}: no such feedback.{nearest(str(value), MODES)}")
+    if not isinstance(value, str) or value not in MODES:
+        raise UserError(f"{where}={shown(value)}: no such feedback.{nearest(str(value), MODES)}")
     return str(value)
 
 

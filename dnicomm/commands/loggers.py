@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from dnicomm.errors import UserError, nearest
 from dnicomm.runs import RunFolder
+from dnicomm.runs.bounds import MOST_YAML, read_bytes
 
 
 class Logger(Protocol):
@@ -46,7 +47,7 @@ class TensorBoard:
         shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
         # the step: a TensorBoard that is looking on forgets what it had read of those files
         self.writer = SummaryWriter(run.path / "tensorboard", purge_step=0)
-        text = (run.path / "config.yaml").read_text(encoding="utf-8")
+        text = read_bytes(run.path / "config.yaml", MOST_YAML).decode("utf-8")
         self.writer.add_text("config", "".join(f"    {line}\n" for line in text.splitlines()))
 
     def log(self, time: int, values: Mapping[str, float]) -> None:
@@ -112,7 +113,7 @@ def check_logger(where: str, value: Any) -> list[str]:
     """
     names = value if isinstance(value, list) else [] if value is None else [value]
     for name in names:
-        if name not in KINDS:
+        if not isinstance(name, str) or name not in KINDS:
             raise UserError(f"{where}={name}: there is no such logger.{nearest(str(name), KINDS)}")
     return list(dict.fromkeys(names))
 

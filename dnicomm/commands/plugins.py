@@ -2,13 +2,15 @@
 
 ``_target_`` is a dotted path, ``my_module.MyAgent`` or ``my_module:MyAgent``. Modules in the
 working folder are found too. What a name leads to is called only if it is a class of the right
-kind, or a function annotated to return one, since a configuration may come from somebody else.
+kind, or a function annotated to return one, since a configuration may come from somebody else;
+while :mod:`dnicomm.runs.trust` confines imports, only if it lies where code may come from.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -20,14 +22,31 @@ from typing import Any
 
 from dnicomm.commands.values import MISSING, below, conform, takes_list
 from dnicomm.errors import UnknownKey, UserError, nearest
+from dnicomm.runs import trust
 
 Maker = Callable[..., Any]
 
 
 def see_working_folder() -> None:
-    """Make modules in the working folder importable, as ``python -m`` does."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    """Make modules in the working folder importable, as ``python -m`` does.
+
+    The working folder may be that of a stranger's run: while imports are confined, nothing in it
+    stands in the place of an installed package, and nothing is seen that is not asked for.
+    """
+    here = os.getcwd()
+    if here in sys.path:
+        return
+    if not trust.is_confined():
+        sys.path.insert(0, here)
+    elif any(not _is_installed(package.partition(".")[0]) for package in trust.trusted()):
+        sys.path.append(here)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def find(where: str, target: Any, kind: type | None = None) -> Any:
@@ -65,11 +84,14 @@ def look_up(what: str, target: str) -> Any:
     module_name, _, name = target.rpartition(":" if ":" in target else ".")
     if not module_name:
         raise UserError(f"{what}: must be a dotted path, my_module.{name}")
+    trust.check_module(what, module_name)
     module = import_module(what, module_name)
     if not hasattr(module, name):
         known = [n for n, value in vars(module).items() if inspect.isclass(value) and n[0] != "_"]
         raise UserError(f"{what}: {module_name} has no {name}.{nearest(name, known)}")
-    return getattr(module, name)
+    found = getattr(module, name)
+    trust.check_object(what, found)
+    return found
 
 
 def import_module(what: str, name: str) -> ModuleType:

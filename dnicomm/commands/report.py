@@ -19,7 +19,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from dnicomm.report import write_report
+    from dnicomm.runs.bounds import as_written
 
     for run in given.runs:
-        print(write_report(run))
+        with as_written(str(run)):
+            print(write_report(run))
     return 0

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from dnicomm.commands.arguments import Parser
 from dnicomm.commands.leftovers import SWEEP
-from dnicomm.errors import UserError
+from dnicomm.commands.provenance import add_trust, check_links, confine
+from dnicomm.errors import UserError, one_line
 from dnicomm.runs import Checkpoint, RunFolder
+from dnicomm.runs.bounds import as_written
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = Parser("dnicomm resume", description="Go on with a run from its last checkpoint.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
-    run = open_run(parser.parse_args(arguments).run)
+    add_trust(parser)
+    given = parser.parse_args(arguments)
+    run = open_run(given.run)
 
     from dnicomm.commands.at_work import alone
     from dnicomm.commands.table import screen
@@ -36,11 +40,21 @@ def main(arguments: Sequence[str]) -> int:
     console, kind = screen(), kind_of(run.config)
     with alone(run.path):
         ended = run.summary()
-        if ended is not None:
-            console.print("this run has ended")
-        summary = _go_on(run, kind, console) if ended is None else ended
-    kind.conclude(console, run.path, summary, run.config)
+        if ended is None:
+            with confine(run, given.trust):
+                summary = _go_on(run, kind, console)
+    if ended is None:
+        kind.conclude(console, run.path, summary, _config_to_show(run))
+    else:
+        console.print("this run has ended")
+        with as_written(str(run.path / "summary.json")):
+            kind.conclude(console, run.path, ended, _config_to_show(run))
     return 0
+
+
+def _config_to_show(run: RunFolder) -> Mapping[str, Any]:
+    """The configuration, of a stranger's run without what would be shown as commands to type."""
+    return run.config if run.is_own else {**run.config, "overrides": ()}
 
 
 def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, Any]:
@@ -48,11 +62,12 @@ def _go_on(run: RunFolder, kind: type[Work], console: Console) -> Mapping[str, A
     from dnicomm.commands.pages import leave_page
     from dnicomm.sim.closing import closing
 
+    check_links(run)
     with closing(kind(run.config)) as work:
         require(work.config["logger"])
         checkpoint = last_checkpoint(run)
         reached = 0 if checkpoint is None else checkpoint.time
-        run.truncate_metrics(reached)
+        run.truncate_metrics(reached, kind.recorded)
         run.drop_recordings(reached)
         if checkpoint is not None:
             work.restore(checkpoint)
@@ -75,7 +90,7 @@ def last_checkpoint(run: RunFolder) -> Checkpoint | None:
         warnings.simplefilter("always")
         checkpoint = run.latest_checkpoint()
     for warning in passed:
-        print(f"dnicomm: {warning.message}", file=sys.stderr)
+        print(f"dnicomm: {one_line(str(warning.message))}", file=sys.stderr)
     return checkpoint
 
 

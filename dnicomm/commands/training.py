@@ -27,6 +27,7 @@ from dnicomm.commands.table import (
 from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.errors import UserError
 from dnicomm.runs import Checkpoint, RunFolder
+from dnicomm.runs.bounds import as_written
 from dnicomm.runs.atomic import write_text
 from dnicomm.sim import Simulation
 from dnicomm.sim.communication import FAMILIES, Asked, evaluate_communication
@@ -40,13 +41,18 @@ class SimulationWork(Work):
     """Agents in an environment, in time."""
 
     time = "world time"
+    recorded = ("metrics", "channels", "agents", "wall_s")
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.config = check_keys(values)
         self.simulation = build(self.config)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        self.simulation.restore(checkpoint.tensors, checkpoint.facts)
+        with as_written(f"the checkpoint of {self.time} {checkpoint.time}"):
+            self.simulation.restore(checkpoint.tensors, checkpoint.facts)
+            time, episode = self.simulation.time, self.simulation.episode
+            if time != checkpoint.time or not 0 <= episode <= time:
+                raise ValueError(f"time {time}, episode {episode}")
 
     def carry_on(self, folder: RunFolder, console: Console) -> Summary:
         console.print(_title(self.simulation, self.config), soft_wrap=True)

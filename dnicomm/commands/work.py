@@ -45,10 +45,12 @@ class Work(ABC):
     Attributes:
         config: the configuration, checked.
         time: what a checkpoint's time counts, for messages.
+        recorded: keys of each evaluation in ``metrics.jsonl``.
     """
 
     config: dict[str, Any]
     time: str
+    recorded: tuple[str, ...]
 
     @abstractmethod
     def __init__(self, values: Mapping[str, Any]) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dnicomm.errors import UserError
-from dnicomm.runs import Recording, RunFolder
+from dnicomm.runs import Recording, RunFolder, bounds
 from dnicomm.runs.recording import load
 
+SOME = ("config.yaml", "metrics.jsonl", "summary.json")  # of these, a run has one at least
 SWEEP = "multirun.yaml"  # what Hydra leaves in the folder of a sweep
 FACTS = ("began", "length", "until", "world")  # of a recording
 COLUMNS = {
@@ -26,6 +24,11 @@ COLUMNS = {
     "update": ("time", "agent", "steps"),
     "reward": ("time", "agent", "value"),
 }  # fmt: skip
+VECTOR = ("value", "channel", "sent", "label")
+# columns of any numbers; those of others are whole
+NUMBERS = ("synthetic", "injected", "target", "cosine", "error", "value", "label")
+TIMES = ("time", "sent", "arrival", "first_read", "settled")
+LATEST = 10**12  # world time
 
 
 @dataclass
@@ -101,11 +104,14 @@ def read_run(path: Path, episodes: bool = True) -> RunView:
     Raises:
         UserError: if there is no folder, or nothing of a run in it.
     """
-    if not path.is_dir():
-        raise UserError(f"{path} is not a run folder: it is {_what(path)}.")
-    if not any(
-        (path / name).is_file() for name in ("config.yaml", "metrics.jsonl", "summary.json")
-    ):
+    try:
+        is_folder, what = path.is_dir(), _what(path)
+        has_some = any((path / name).is_file() for name in SOME)
+    except OSError as error:
+        raise UserError(f"{path} is not a run folder: {error.strerror}.") from error
+    if not is_folder:
+        raise UserError(f"{path} is not a run folder: it is {what}.")
+    if not has_some:
         hint = " It is a sweep: name one of its runs." if (path / SWEEP).is_file() else ""
         raise UserError(f"{path} is not a run folder: it has no config.yaml.{hint}")
     view = RunView(path)
@@ -140,11 +146,11 @@ def is_being_written(path: Path) -> bool:
     try:
         import fcntl
 
-        with (path / "run.json").open("rb") as file:
+        with bounds.open_regular(path / "run.json") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (ImportError, OSError):  # not on Windows; or no such file
+    except (ImportError, OSError, UserError):  # not on Windows; or no such file
         return False
     return False
 
@@ -183,7 +189,10 @@ def number(value: Any) -> float | None:
     """A finite number; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number that no float holds
+        return None
 
 
 def series(view: RunView, *keys: str) -> tuple[list[float], list[float | None]]:
@@ -221,18 +230,18 @@ def _place(path: Path) -> tuple[int, str]:
 
 def _configuration(path: Path) -> dict[str, Any]:
     """The configuration of a folder that can't be opened as a run, if it can be read."""
+    file = path / "config.yaml"
     try:
-        found = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return bounds.parse_mapping(file, bounds.read_bytes(file, bounds.MOST_YAML))
+    except UserError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _metrics(view: RunView) -> list[dict[str, Any]]:
     path = view.path / "metrics.jsonl"
     records, damaged = [], 0
-    for line in _lines(path):
-        record = _record(line)
+    for line in _lines(view, path):
+        record = bounds.parse_record(line)
         if record is not None:
             records.append(record)
         elif line.strip():
@@ -247,24 +256,24 @@ def _is(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        yield from path.read_bytes().split(b"\n")
-    except OSError:
+def _lines(view: RunView, path: Path) -> Iterator[bytes]:
+    if not path.exists():
         return
+    try:
+        yield from bounds.read_bytes(path, bounds.MOST_METRICS).split(b"\n")
+    except UserError as error:
+        view.missing.append(str(error))
 
 
 def _json(view: RunView, name: str, instead: str = "it is left out") -> dict[str, Any]:
     path = view.path / name
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        found = _record(path.read_bytes())
-    except OSError:
-        found = None
-    if found is None:
-        view.missing.append(f"{path} could not be read; {instead}.")
-    return found or {}
+        return bounds.read_record(path)
+    except UserError as error:
+        view.missing.append(f"{str(error).rstrip('.')}; {instead}.")
+        return {}
 
 
 def _recordings(view: RunView) -> list[Recording]:
@@ -280,33 +289,47 @@ def _recordings(view: RunView) -> list[Recording]:
 
 def _is_sound(recording: Recording) -> bool:
     """Whether a recording has what the pages draw, and nothing in it points elsewhere."""
-    facts, columns = recording.facts, recording.columns
-    agents, edges = facts.get("agents"), facts.get("edges")
-    if not isinstance(agents, list) or not isinstance(edges, list):
-        return False
-    starts = facts.get("starts")
-    if not isinstance(starts, list) or any(not isinstance(start, int) for start in starts):
-        return False
-    if any(not isinstance(facts.get(key), int) for key in FACTS) or facts["until"] < 1:
-        return False
-    if any(not isinstance(facts.get(key), int | float) for key in ("true_share", "num_worlds")):
-        return False
-    if any(not isinstance(edge, list) or len(edge) != 2 or not set(edge) <= set(agents)
-           for edge in edges):  # fmt: skip
-        return False
-    for kind, names_ in COLUMNS.items():
-        own = [columns.get(f"{kind}.{name}") for name in names_]
-        if any(c is None or c.shape != (len(own[0]),) for c in own):  # type: ignore[arg-type]
-            return False
-    bounds = {f"{kind}.agent": agents for kind in ("tick", "update", "reward")}
-    bounds["message.channel"] = edges
-    return all(not len(columns[name]) or 0 <= columns[name].min() <= columns[name].max() < len(of)
-               for name, of in bounds.items())  # fmt: skip
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return _has_facts(recording) and _has_columns(recording)
+    except (ArithmeticError, TypeError, ValueError):  # nothing that could be compared
+        return False
+
+
+def _has_facts(recording: Recording) -> bool:
+    facts = recording.facts
+    agents, edges, starts = (facts.get(key) for key in ("agents", "edges", "starts"))
+    if not all(isinstance(value, list) for value in (agents, edges, starts)):
+        return False
+    if not all(isinstance(agent, str) for agent in agents):
+        return False
+    if not all(
+        isinstance(edge, list) and len(edge) == 2 and {*edge} <= {*agents} for edge in edges
+    ):
+        return False
+    times = [*starts, *(facts.get(key) for key in FACTS)]
+    if not all(isinstance(time, int) and abs(time) < LATEST for time in times):
+        return False
+    numbers = (number(facts.get(key)) for key in ("true_share", "num_worlds"))
+    return facts["until"] >= 1 and all(value is not None for value in numbers)
+
+
+def _has_columns(recording: Recording) -> bool:
+    facts, columns = recording.facts, recording.columns
+    kinds = COLUMNS | ({"vector": VECTOR} if "vector.value" in columns else {})
+    for kind, names_ in kinds.items():
+        own = {name: columns.get(f"{kind}.{name}") for name in names_}
+        if any(column is None or not column.ndim for column in own.values()):
+            return False
+        length = len(own[names_[0]])  # type: ignore[arg-type]
+        for name, column in own.items():
+            dimensions = 2 if (kind, name) == ("vector", "value") else 1
+            types = "iuf" if name in NUMBERS else "iu"
+            assert column is not None
+            if (column.ndim, len(column)) != (dimensions, length) or column.dtype.kind not in types:
+                return False
+            if name in TIMES and len(column) and abs(column.astype(float)).max() >= LATEST:
+                return False
+    ends = {f"{kind}.agent": facts["agents"] for kind in ("tick", "update", "reward")}
+    ends |= {f"{kind}.channel": facts["edges"] for kind in ("message", "vector") if kind in kinds}
+    return all(not len(columns[name]) or 0 <= columns[name].min() <= columns[name].max() < len(of)
+               for name, of in ends.items())  # fmt: skip

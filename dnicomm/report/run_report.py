@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from dnicomm.report.overview import add_overview
 from dnicomm.report.page import Page
 from dnicomm.report.reading import RunView, read_run, siblings
 from dnicomm.report.trace import write_trace
+from dnicomm.runs.atomic import write_text
 
 REPORT = "report.html"
 STATE = {"ended": "ended", "running": "still running", "stopped": "not ended"}
@@ -71,9 +71,7 @@ def write_reports(sweep: Path) -> None:
 
 def _write(view: RunView, others: Sequence[RunView]) -> Path:
     target = view.path / REPORT
-    temporary = target.with_suffix(".html.tmp")
-    temporary.write_text(report(view, others), encoding="utf-8")
-    os.replace(temporary, target)  # who reads it finds the old page or the new one
+    write_text(target, report(view, others))
     write_trace(view)
     return target
 

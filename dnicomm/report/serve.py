@@ -10,6 +10,7 @@ from typing import Any
 from dnicomm.errors import UserError
 from dnicomm.report.reading import read_run, siblings
 from dnicomm.report.run_report import report
+from dnicomm.runs.bounds import as_written
 
 ADDRESS = "127.0.0.1"
 HEADERS = {
@@ -85,8 +86,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _page(self) -> None:
         try:
-            view = read_run(self.server.path)
-            page = report(view, siblings(view), live=True)
+            with as_written(str(self.server.path)):
+                view = read_run(self.server.path)
+                page = report(view, siblings(view), live=True)
         except UserError as error:
             self._answer(HTTPStatus.NOT_FOUND, f"{error}\n")
         else:

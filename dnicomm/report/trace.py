@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from dnicomm.report.episodes import chosen_recordings, sampling
 from dnicomm.report.reading import RunView, number, part
 from dnicomm.runs import Recording
+from dnicomm.runs.atomic import replacing
 
 TRACE = "trace.json"
 MOST_EVENTS = 10_000  # ticks and messages
@@ -33,10 +33,8 @@ def write_trace(view: RunView) -> Path | None:
     if found is None:
         return None
     target = view.path / TRACE
-    temporary = target.with_suffix(".json.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(target) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(found, file, separators=(",", ":"), allow_nan=False)
-    os.replace(temporary, target)
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 2
+UNKNOWN_MEMORY = 64 * 2**30  # taken for a machine's where it doesn't say
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ def save(folder: Path, time: int, tensors: Mapping[str, Tensor], facts: Mapping[
     target = snapshot.write(folder, time, copies, facts, "pt")
     there = snapshot.paths(folder)
     kept = [path for path in there if path <= target][-KEPT:]
-    for path in [*(path for path in there if path not in kept), *snapshot.half_written(folder)]:
-        path.unlink(missing_ok=True)
+    dropped = (path for path in there if path not in kept)
+    snapshot.remove([*dropped, *snapshot.half_written(folder)])
 
 
 def latest(folder: Path) -> Checkpoint | None:
@@ -60,7 +62,7 @@ def latest(folder: Path) -> Checkpoint | None:
     damage = []
     for path in reversed(snapshot.paths(folder)):
         try:
-            held = snapshot.read(path, "pt")
+            held = snapshot.read(path, "pt", _memory())
         except snapshot.DamagedError as error:
             damage.append(f"{path} is damaged ({error})")
             continue
@@ -70,3 +72,11 @@ def latest(folder: Path) -> Checkpoint | None:
     if damage:
         raise UserError(f"No checkpoint can be read: {'; '.join(damage)}.")
     return None
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory: no checkpoint that a run here took is larger."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return UNKNOWN_MEMORY

@@ -2,7 +2,7 @@
 
 ======================  ======================================================================
 ``config.yaml``         the configuration; its being there makes the folder a run
-``run.json``            ``format_version`` of the folder
+``run.json``            ``format_version`` of the folder, ``signature`` of ``config.yaml``
 ``metrics.jsonl``       one JSON object an evaluation, in the order of their ``time``
 ``summary.json``        what came out, once the run has ended
 ``checkpoints/``        the last two checkpoints
@@ -10,8 +10,10 @@
 ``communication.json``  metrics of communication, where somebody asked for them
 ======================  ======================================================================
 
-All of it is plain data: reading a folder runs no code from it. Numbers that are not finite are
-written as null, because JSON has no others.
+All of it is plain data: reading a folder runs no code from it, and takes bounded time and memory
+(:mod:`dnicomm.runs.bounds`). What is built from a configuration later does run what it names; the
+signature says whether a run of this user wrote it. Numbers that are not finite are written as null,
+because JSON has no others.
 """
 
 from __future__ import annotations
@@ -19,15 +21,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from dnicomm.errors import UserError
-from dnicomm.runs import checkpoint, recording
+from dnicomm.runs import bounds, checkpoint, recording, signature
 from dnicomm.runs.atomic import sync_folder, write_text
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ CONFIG, RUN, METRICS, SUMMARY, CHECKPOINTS, RECORDINGS, COMMUNICATION = (
 )
 
 
+# sections of an evaluation, and how many names stand before each number in them
+LEVELS = {"metrics": 1, "channels": 2, "agents": 2}
+
+
 class RunFolder:
     """An existing run; ``RunFolder(path)`` is ``RunFolder.open(path)``. One process writes it.
 
@@ -52,16 +57,23 @@ class RunFolder:
         path: the folder.
         config: the configuration.
         followers: called with each evaluation that is added, once it is on disk, as it reads there.
+        is_own: whether a run of this user wrote the configuration as it is now.
+        foreign: why it does not count as own, in a clause; "" where it does.
     """
 
     path: Path
     config: dict[str, Any]
+    is_own: bool
+    foreign: str
     followers: list[Callable[[dict[str, Any]], None]]
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        _check_format(self.path)
-        self.config = _read_config(self.path / CONFIG)
+        facts = _read_facts(self.path)
+        content = bounds.read_bytes(self.path / CONFIG, bounds.MOST_YAML)
+        self.config = bounds.parse_mapping(self.path / CONFIG, content)
+        self.foreign = _why_foreign(content, facts.get("signature"))
+        self.is_own = not self.foreign
         self.followers = []
 
     @classmethod
@@ -69,15 +81,22 @@ class RunFolder:
         """Makes a new run at ``path``, which may exist and hold other files.
 
         ``config`` holds what YAML does: mappings, lists, strings, numbers, booleans, None.
-        Interpolations are kept as they are written.
+        Interpolations are kept as they are written. Where the configuration can't be signed, the
+        run is made all the same, and ``foreign`` says why.
 
         Raises:
-            UserError: ``path`` already holds a run, or cannot be made a folder.
+            UserError: ``path`` already holds a run, or cannot be made a folder; or the
+                configuration is too large to be read again.
         """
         path = Path(path)
-        text = OmegaConf.to_yaml(OmegaConf.create(config))
+        content = OmegaConf.to_yaml(OmegaConf.create(config)).encode("utf-8")
+        if len(content) > bounds.MOST_YAML:
+            raise UserError(
+                f"{path / CONFIG}: the configuration is larger than "
+                f"{bounds.MOST_YAML // bounds.MIB} MiB, which is not read again"
+            )
         for name in (CONFIG, METRICS, SUMMARY, CHECKPOINTS, RECORDINGS):
-            if (path / name).exists():
+            if os.path.lexists(path / name):
                 raise UserError(
                     f"{path} already holds a run (it has {name}), and nothing is written over. "
                     "Choose another folder."
@@ -86,9 +105,17 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{path} cannot be a run folder: {error.strerror}.") from error
-        write_text(path / RUN, json.dumps({"format_version": FORMAT_VERSION}) + "\n")
-        write_text(path / CONFIG, text)  # last: now it is a run
-        return cls(path)
+        facts: dict[str, Any] = {"format_version": FORMAT_VERSION}
+        problem = ""
+        try:
+            facts["signature"] = signature.sign(content)
+        except signature.NoKeyError as error:
+            problem = str(error)
+        write_text(path / RUN, json.dumps(facts) + "\n")
+        write_text(path / CONFIG, content.decode("utf-8"))  # last: now it is a run
+        run = cls(path)
+        run.foreign = problem or run.foreign
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -107,10 +134,13 @@ class RunFolder:
         is_new = not path.exists()
         if not is_new and not _ends_with_newline(path):
             self._write_metrics(self.metrics())  # else the torn line would end up in the middle
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}.") from error
         if is_new:
             sync_folder(self.path)
         for follower in self.followers:
@@ -125,26 +155,34 @@ class RunFolder:
         path = self.path / METRICS
         if not path.exists():
             return []
-        *lines, unfinished = path.read_bytes().split(b"\n")
+        *lines, unfinished = bounds.read_bytes(path, bounds.MOST_METRICS).split(b"\n")
         records = []
         for number, line in enumerate(lines, start=1):
-            record = _parse_record(line)
+            record = bounds.parse_record(line)
             if record is None:
                 raise UserError(f"{path}, line {number} is damaged: not a JSON object.")
             records.append(record)
-        last = _parse_record(unfinished)  # whole where only its newline is missing
+        last = bounds.parse_record(unfinished)  # whole where only its newline is missing
         return records if last is None else [*records, last]
 
-    def truncate_metrics(self, time: int) -> None:
+    def truncate_metrics(self, time: int, needed: Iterable[str] = ()) -> None:
         """Drops the evaluations after world time ``time``, as a run that resumes there has to.
 
+        Args:
+            needed: keys that an evaluation must have: numbers, in sections by name.
+
         Raises:
-            UserError: a line is damaged or has no ``time``.
+            UserError: a line is damaged: it has no ``time``, or lacks something needed.
         """
         records = self.metrics()
         for number, record in enumerate(records, start=1):
-            if not isinstance(record.get("time"), int):
-                raise UserError(f"{self.path / METRICS}, line {number} is damaged: no time.")
+            place = f"{self.path / METRICS}, line {number} is damaged"
+            if type(record.get("time")) is not int:
+                raise UserError(f"{place}: no time.")
+            for key in needed:
+                if not _is_measured(record.get(key), LEVELS.get(key, 0)):
+                    wanted = "numbers by name" if key in LEVELS else "a number"
+                    raise UserError(f"{place}: {key} is not {wanted}, or missing.")
         self._write_metrics([record for record in records if record["time"] <= time])
 
     def _write_metrics(self, records: list[dict[str, Any]]) -> None:
@@ -161,7 +199,7 @@ class RunFolder:
             UserError: the file is damaged.
         """
         path = self.path / SUMMARY
-        return _read_json(path) if path.exists() else None
+        return bounds.read_record(path) if path.exists() else None
 
     def write_communication(self, found: Mapping[str, Any]) -> None:
         """Writes what was measured of the communication, in place of an earlier measurement."""
@@ -200,61 +238,40 @@ class RunFolder:
         recording.drop_after(self.path / RECORDINGS, time)
 
 
-def _check_format(path: Path) -> None:
-    if not path.is_dir():
-        raise UserError(
-            f"{path} is not a run folder: it is {'a file' if path.exists() else 'not there'}."
-        )
-    if not (path / CONFIG).is_file():
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says of a folder, once it is one that can be read here."""
+    try:
+        there = {name for name in ("", CONFIG, RUN) if os.path.lexists(path / name)}
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise UserError(f"{path} is not a run folder: {error.strerror}.") from error
+    if not is_folder:
+        raise UserError(f"{path} is not a run folder: it is {'a file' if there else 'not there'}.")
+    if CONFIG not in there:
         raise UserError(f"{path} is not a run folder: it has no {CONFIG}.")
-    if not (path / RUN).is_file():
+    if RUN not in there:
         raise UserError(f"{path} is not a whole run folder: it has no {RUN}.")
-    version = _read_json(path / RUN).get("format_version")
+    facts = bounds.read_record(path / RUN)
+    version = facts.get("format_version")
     if type(version) is not int or version < 1:
-        raise UserError(f"{path / RUN} is damaged: its format_version is {version!r}.")
+        raise UserError(f"{path / RUN} is damaged: its format_version is {str(version)[:40]!r}.")
     if version > FORMAT_VERSION:
         raise UserError(
-            f"{path} was written by a newer dnicomm: its format_version is {version}, this "
-            f"dnicomm reads up to {FORMAT_VERSION}. Update dnicomm."
+            f"{path} was written by a newer dnicomm: its format_version is {str(version)[:40]}, "
+            f"this dnicomm reads up to {FORMAT_VERSION}. Update dnicomm."
         )
+    return facts
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    # not OmegaConf.load: it takes an empty file and a lone word for mappings, and what it returns
-    # can call functions of this process as interpolations are resolved
+def _why_foreign(content: bytes, signed: object) -> str:
+    """Why a configuration does not count as this user's own, in a clause; "" where it does."""
+    if signed is None:
+        return f"{RUN} has no signature: it was written elsewhere, or by an earlier dnicomm"
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is damaged: {_in_a_line(error)}.") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is damaged: it is not a mapping.")
-    return config
-
-
-def _in_a_line(error: Exception) -> str:
-    """What is wrong with a file, and where, without the parser's picture of it."""
-    mark = getattr(error, "problem_mark", None)
-    if isinstance(error, yaml.MarkedYAMLError) and mark is not None:
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return str(error).partition("\n")[0]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        record = _parse_record(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    if record is None:
-        raise UserError(f"{path} is damaged: not a JSON object.")
-    return record
-
-
-def _parse_record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:  # not JSON, or not even UTF-8
-        return None
-    return record if isinstance(record, dict) else None
+        own = signature.is_signed(content, signed)
+    except signature.NoKeyError as error:
+        return str(error)
+    return "" if own else f"it was written elsewhere, or its {CONFIG} has been changed"
 
 
 def _to_json(record: Mapping[str, Any], indent: int | None = None) -> str:
@@ -274,8 +291,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _is_measured(value: Any, levels: int) -> bool:
+    """Whether a value is a number; or numbers or null, each at the end of ``levels`` names."""
+    if not levels:
+        return isinstance(value, int | float)
+    return isinstance(value, dict) and all(
+        (levels == 1 and inner is None) or _is_measured(inner, levels - 1)
+        for inner in value.values()
+    )
+
+
 def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
+    with bounds.open_regular(path) as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True
         file.seek(-1, os.SEEK_END)

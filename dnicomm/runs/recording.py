@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnicomm.errors import UserError
 from dnicomm.runs import snapshot
+from dnicomm.runs.bounds import MOST_RECORDING, MOST_RECORDINGS
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -41,9 +43,15 @@ def save(folder: Path, time: int, columns: Columns, facts: Mapping[str, Any]) ->
 def load(folder: Path) -> tuple[list[Recording], list[str]]:
     """The recordings, oldest first, and a sentence for each that is damaged and left out."""
     found, damage = [], []
-    for path in snapshot.paths(folder):
+    try:
+        paths = snapshot.paths(folder)
+    except UserError as error:
+        return [], [f"{error}; there are no recordings to show."]
+    read = 0
+    for path in paths:
         try:
-            held = snapshot.read(path, "np")
+            held = snapshot.read(path, "np", min(MOST_RECORDING, MOST_RECORDINGS - read))
+            read += path.stat().st_size
         except snapshot.DamagedError as error:
             damage.append(f"{path} is damaged and left out: {error}.")
             continue
@@ -54,5 +62,4 @@ def load(folder: Path) -> tuple[list[Recording], list[str]]:
 def drop_after(folder: Path, time: int) -> None:
     """Deletes the recordings of times after ``time``, and what a kill left half written."""
     later = [path for path in snapshot.paths(folder) if int(path.stem) > time]
-    for path in [*later, *snapshot.half_written(folder)]:
-        path.unlink(missing_ok=True)
+    snapshot.remove([*later, *snapshot.half_written(folder)])

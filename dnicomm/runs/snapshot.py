@@ -6,17 +6,22 @@ imported inside the functions, for a report reads runs without them.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+from dnicomm.errors import UserError
+from dnicomm.runs import bounds
 from dnicomm.runs.atomic import TEMPORARY, replacing
 
 SUFFIX = ".safetensors"
+NAME = re.compile(r"[0-9]{1,18}")
 Framework = Literal["np", "pt"]
 
 
@@ -47,20 +52,27 @@ def write(
 
     Raises:
         TypeError: the facts hold something that JSON does not.
+        UserError: the file can't be written.
     """
     backend = import_module("safetensors.torch" if framework == "pt" else "safetensors.numpy")
     text = json.dumps(facts)
     checksum = _checksum(time, arrays, text, framework)
-    folder.mkdir(exist_ok=True)
     target = folder / f"{time:012d}{SUFFIX}"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be a folder: {error.strerror}") from error
     with replacing(target) as temporary:
         header = {"time": str(time), "facts": text, "checksum": checksum}
         backend.save_file(dict(arrays), temporary, metadata=header)
     return target
 
 
-def read(path: Path, framework: Framework) -> Snapshot:
+def read(path: Path, framework: Framework, most: int) -> Snapshot:
     """What a file holds.
+
+    Args:
+        most: bytes that it may have.
 
     Raises:
         DamagedError: it can't be read, or something in it is not what was written.
@@ -68,6 +80,7 @@ def read(path: Path, framework: Framework) -> Snapshot:
     from safetensors import SafetensorError, safe_open
 
     try:
+        bounds.open_regular(path, most).close()  # safetensors would wait for a pipe
         with safe_open(path, framework=framework) as file:
             header = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -76,21 +89,43 @@ def read(path: Path, framework: Framework) -> Snapshot:
         time, text = int(header["time"]), header["facts"]
         if header["checksum"] != _checksum(time, arrays, text, framework):
             raise DamagedError("its content does not fit its checksum")
-        return Snapshot(time, arrays, json.loads(text))
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise DamagedError(str(error)) from error
+        facts = bounds.parse_record(text)
+        if facts is None:
+            raise DamagedError("its facts are no JSON object")
+        return Snapshot(time, arrays, facts)
+    except bounds.UnreadableError as error:
+        raise DamagedError(str(error).removeprefix(f"{path} ").rstrip(".")) from error
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise DamagedError(_in_a_line(error)) from error
     except KeyError as error:
         raise DamagedError(f"its header has no {error}") from error
 
 
 def paths(folder: Path) -> list[Path]:
-    """The finished files, oldest first: the names sort as the times do."""
-    return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+    """The finished files, oldest first: the names sort as the times do.
+
+    Raises:
+        UserError: there is something in the folder's place that is none.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is damaged: it is no folder")
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if NAME.fullmatch(path.stem))
 
 
 def half_written(folder: Path) -> list[Path]:
     """What a kill left behind."""
     return list(folder.glob(f"*{SUFFIX}{TEMPORARY}"))
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Delete files; what has the name of one and can't be deleted stays."""
+    for path in files:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _checksum(time: int, arrays: Mapping[str, Any], facts: str, framework: Framework) -> str:

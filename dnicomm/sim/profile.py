@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dnicomm.core.stages import STAGES, watching
+from dnicomm.runs.atomic import replacing
 
 
 class StageTimer:
@@ -83,7 +84,8 @@ class Profile:
         if self._played == 2:
             with torch.profiler.profile() as traced, StageTimer().watch():
                 yield
-            traced.export_chrome_trace(str(self.trace))
+            with replacing(self.trace) as temporary:
+                traced.export_chrome_trace(str(temporary))
             return
         if self._played == 3:
             self.timer = StageTimer()

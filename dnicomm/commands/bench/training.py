@@ -18,6 +18,7 @@ from dnicomm.commands.display import display
 from dnicomm.commands.table import figure, metrics_table, tested
 from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.runs import Checkpoint, RunFolder
+from dnicomm.runs.bounds import as_written
 
 OTHERS = {  # methods that the one at hand is measured by
     "none": "no feedback: what synthetic gradients have to beat",
@@ -32,6 +33,7 @@ class ExperimentWork(Work):
     """One of the paper's experiments."""
 
     time = "update"
+    recorded = ("metrics", "seconds", "samples")
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.config = check_keys(values)
@@ -41,7 +43,11 @@ class ExperimentWork(Work):
             self.experiment = self.fresh()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        self.experiment.restore(checkpoint.tensors, checkpoint.facts)
+        with as_written(f"the checkpoint of {self.time} {checkpoint.time}"):
+            self.experiment.restore(checkpoint.tensors, checkpoint.facts)
+            updates, samples = self.experiment.updates, self.experiment.samples
+            if updates != checkpoint.time or not isinstance(samples, int):
+                raise ValueError(f"updates {updates}, samples {samples}")
 
     def carry_on(self, folder: RunFolder, console: Console) -> Summary:
         console.print(_title(folder.config, self.experiment.steps), soft_wrap=True)
