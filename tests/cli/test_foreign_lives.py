@@ -87,7 +87,7 @@ def port(cli, monkeypatch):
 def test_one_copy_is_enough_to_train_and_test_in(cli, port):
     refused = cli(*ONE, "env.kwargs.most=1", "hydra.run.dir=own")  # a second one to test in
     assert refused.code == 2
-    assert "the port is taken. Where no more can exist" in refused.err
+    assert "the port is taken (my_port.py:17). Where no more can exist" in refused.err
     assert port() == ["open", "close"]
     done = cli(*ONE, "env.kwargs.most=1", "eval.worlds=shared", "hydra.run.dir=run")
     assert (done.code, port()) == (0, ["open", "close"])
