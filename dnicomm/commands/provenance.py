@@ -80,7 +80,9 @@ def imports(config: Mapping[str, Any]) -> Iterator[Import]:
     while rest:
         where, value = rest.pop()
         if isinstance(value, Mapping):
-            rest += [(f"{where}.{key}" if where else str(key), below) for key, below in value.items()]
+            rest += [
+                (f"{where}.{key}" if where else str(key), below) for key, below in value.items()
+            ]
         elif isinstance(value, list | tuple):
             rest += [(f"{where}.{place}", below) for place, below in enumerate(value)]
         elif isinstance(value, str) and where.rpartition(".")[2] == "_target_":

@@ -302,7 +302,9 @@ def _has_facts(recording: Recording) -> bool:
         return False
     if not all(isinstance(agent, str) for agent in agents):
         return False
-    if not all(isinstance(edge, list) and len(edge) == 2 and {*edge} <= {*agents} for edge in edges):
+    if not all(
+        isinstance(edge, list) and len(edge) == 2 and {*edge} <= {*agents} for edge in edges
+    ):
         return False
     times = [*starts, *(facts.get(key) for key in FACTS)]
     if not all(isinstance(time, int) and abs(time) < LATEST for time in times):

@@ -78,9 +78,7 @@ KINDS = {
 
 def some(*quick):
     """All kinds, those but ``quick`` for the slow tests."""
-    return [
-        kind if kind in quick else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS
-    ]
+    return [kind if kind in quick else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +121,9 @@ def _check(cli, *words):
     return called
 
 
-@pytest.mark.parametrize("kind", some("folder", "pipe", "endless", "nothing", "huge", "empty", "deep"))
+@pytest.mark.parametrize(
+    "kind", some("folder", "pipe", "endless", "nothing", "huge", "empty", "deep")
+)
 @pytest.mark.parametrize("name", FILES)
 def test_odd_files_in_a_run(cli, template, hurry, name, kind):
     run = cli.folder / "run"

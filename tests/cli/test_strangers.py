@@ -240,8 +240,8 @@ def test_a_trusted_module_does_not_hand_on_others(run):
     [
         "my_spy; touch imported.X", "my_spy$(touch imported).X", "/tmp/my_spy.X", "../my_spy.X",
         "dnicomm.envs./tmp/my_spy.X", " my_spy.X", "dnicomm.envs\u2024os.X", "..X", ".", ":", "::",
-        "dnicomm.agents..X", "dnicomm.agents:", "dnicomm:agents.FeedForward", "__main__.X", "a" * 9999,
-        "\u202e.X", "builtins.exec", "dnicomm.agents:FeedForward.__init__.__globals__",
+        "dnicomm.agents..X", "dnicomm.agents:", "dnicomm:agents.FeedForward", "__main__.X",
+        "a" * 9999, "\u202e.X", "builtins.exec", "dnicomm.agents:FeedForward.__init__.__globals__",
     ],
 )  # fmt: skip
 def test_odd_names_are_no_names(run, target):
