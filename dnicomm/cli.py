@@ -32,6 +32,8 @@ COMMANDS = {
 # keeps its core busy for milliseconds, while those of dnicomm.core.workers have work.
 SPINS = "20000"
 
+LONGEST = 10_000  # characters of a message, of which a stranger's file may be a part
+
 HELP = """\
 usage: dnicomm COMMAND [ARGUMENTS]
 
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
-        print(f"dnicomm: {printable(str(error))}", file=sys.stderr)
+        print(f"dnicomm: {printable(str(error))[:LONGEST]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\ndnicomm: {str(stop) or 'stopped'}", file=sys.stderr)

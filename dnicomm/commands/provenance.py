@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from dnicomm.errors import UserError, one_line
+from dnicomm.errors import UserError, one_line, shortened
 from dnicomm.runs import RunFolder, trust
 
 LONGEST = 60  # characters of a value in a message
@@ -29,7 +29,8 @@ class Import:
     value: str
 
     def __str__(self) -> str:
-        return f"{self.module} ({self.key}={one_line(self.value, LONGEST)})"
+        module, key, value = (one_line(x, LONGEST) for x in (self.module, self.key, self.value))
+        return f"{module} ({key}={value})"
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +55,9 @@ def confine(run: RunFolder, packages: Sequence[str]) -> AbstractContextManager[N
         return nullcontext()
     foreign = [found for found in imports(run.config) if not _is_allowed(found, packages)]
     if foreign:
-        names = ", ".join(dict.fromkeys(str(found) for found in foreign[:8]))
-        more = f" and {len(foreign) - 8} more" if len(foreign) > 8 else ""
+        names = shortened(list(dict.fromkeys(str(found) for found in foreign)), 8)
         raise UserError(
-            f"{run.path}: {run.foreign}. It would import {names}{more}; "
+            f"{run.path}: {run.foreign}. It would import {names}; "
             f"{trust.remedy(found.module for found in foreign)}"
         )
     return trust.confined(packages)
@@ -99,4 +99,4 @@ def imports(config: Mapping[str, Any]) -> Iterator[Import]:
 
 def _is_allowed(found: Import, packages: Sequence[str]) -> bool:
     own = trust.ENVIRONMENTS if found.key == "env.id" else trust.OWN
-    return trust.lies_in(found.module, (*own, *packages))
+    return trust.is_allowed(found.module, (*own, *packages))

@@ -98,9 +98,35 @@ def open_run(folder: Path) -> RunFolder:
     """The run in a folder.
 
     Raises:
-        UserError: if it is none; names the runs where it is a sweep.
+        UserError: if it is none, or damaged; names the runs where it is a sweep.
     """
     if (folder / SWEEP).exists() and not (folder / "config.yaml").exists():
         jobs = sorted(path.name for path in folder.iterdir() if (path / "config.yaml").exists())
         raise UserError(f"{folder} is a sweep; name one of its runs: {', '.join(jobs)}")
-    return RunFolder.open(folder)
+    run = RunFolder.open(folder)
+    _check_notes(run)
+    return run
+
+
+def _check_notes(run: RunFolder) -> None:
+    """Check what a run notes beside its configuration, which nothing else looks at.
+
+    Raises:
+        UserError: something is of another type.
+    """
+    notes = {"choices": {}, "overrides": [], "bench": ""} | run.config
+    choices, overrides, bench = (notes[key] for key in ("choices", "overrides", "bench"))
+    wrong = {
+        "choices": not isinstance(choices, dict)
+        or not all(isinstance(value, str | None) for value in choices.values()),
+        "overrides": not isinstance(overrides, list)
+        or not all(isinstance(word, str) for word in overrides),
+        "bench": not isinstance(bench, str),
+    }
+    for key in wrong:
+        if wrong[key]:
+            raise UserError(f"{run.path / 'config.yaml'} is damaged: its {key} is no such note")
+    if "bench" in run.config:
+        from dnicomm.commands.bench.catalogue import tree
+
+        tree(bench)

@@ -27,8 +27,8 @@ from dnicomm.commands.table import (
 from dnicomm.commands.work import Summary, Wanted, Work
 from dnicomm.errors import UserError
 from dnicomm.runs import Checkpoint, RunFolder
-from dnicomm.runs.bounds import as_written
 from dnicomm.runs.atomic import write_text
+from dnicomm.runs.bounds import as_written
 from dnicomm.sim import Simulation
 from dnicomm.sim.communication import FAMILIES, Asked, evaluate_communication
 from dnicomm.sim.onlooking import Onlooking

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dnicomm.errors import UserError
+from dnicomm.errors import UserError, one_line, shortened
 
 # of this package, what there is to name in a configuration
 OWN = ("dnicomm.agents", "dnicomm.bench", "dnicomm.core", "dnicomm.envs", "dnicomm.sim")
 # packages of the environments that dnicomm itself names, for an env.id
 ENVIRONMENTS = ("dnicomm.envs", "gymnasium", "mpe2", "pettingzoo")
 
+LONGEST = 200  # characters of a module's name
 _PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _trusted: tuple[str, ...] | None = None  # None: everything is allowed
 
@@ -50,6 +51,11 @@ def lies_in(module: str, packages: Iterable[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
+def is_allowed(module: str, packages: Iterable[str]) -> bool:
+    """Whether a module is a dotted name that lies in some packages."""
+    return _PACKAGE.fullmatch(module) is not None and lies_in(module, packages)
+
+
 def check_module(what: str, module: str, own: Iterable[str] = OWN) -> None:
     """Check that a module may be imported.
 
@@ -61,8 +67,9 @@ def check_module(what: str, module: str, own: Iterable[str] = OWN) -> None:
     Raises:
         UserError: it may not.
     """
-    if _trusted is not None and not lies_in(module, (*own, *_trusted)):
-        raise UserError(f"{what}: would import {module}, and {remedy([module])}")
+    if _trusted is not None and not is_allowed(module, (*own, *_trusted)):
+        raise UserError(f"{one_line(what, 200)}: would import {one_line(module, 80)}, and "
+                        f"{remedy([module])}")  # fmt: skip
 
 
 def check_object(what: str, found: Any, own: Iterable[str] = OWN) -> None:
@@ -90,15 +97,20 @@ def check_package(name: str) -> str:
 
 
 def is_trustable(module: str) -> bool:
-    """Whether a module may be somebody's plug-in: Python's own and dnicomm's inner ones are none."""
-    return module.partition(".")[0] not in (*sys.stdlib_module_names, "dnicomm")
+    """Whether a module may be somebody's plug-in: Python's own and dnicomm's inner ones are none.
+
+    Nor is what is no name: a message tells what to type, and it could be anything for a shell.
+    """
+    own = module.partition(".")[0] in (*sys.stdlib_module_names, "dnicomm", "__main__")
+    return len(module) <= LONGEST and _PACKAGE.fullmatch(module) is not None and not own
 
 
 def remedy(modules: Iterable[str]) -> str:
     """How to allow some modules, for the end of a refusal."""
-    packages = list(dict.fromkeys(module.partition(".")[0] for module in modules))
-    never = [package for package in packages if not is_trustable(package)]
+    modules = list(dict.fromkeys(modules))
+    never = [one_line(m.partition(".")[0], 40) for m in modules if not is_trustable(m)]
     if never:
-        return f"nothing allows that of {', '.join(never)}"
+        return f"nothing allows that of {shortened(list(dict.fromkeys(never)), 8)}"
+    packages = dict.fromkeys(module.partition(".")[0] for module in modules)
     flags = " ".join(f"--trust {package}" for package in packages)
     return f"that takes: {flags} (only if you would run code of whoever wrote it)"

@@ -235,6 +235,28 @@ def test_a_trusted_module_does_not_hand_on_others(run):
     assert "would import os, and nothing allows that of os" in called.err
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "my_spy; touch imported.X", "my_spy$(touch imported).X", "/tmp/my_spy.X", "../my_spy.X",
+        "dnicomm.envs./tmp/my_spy.X", " my_spy.X", "dnicomm.envs\u2024os.X", "..X", ".", ":", "::",
+        "dnicomm.agents..X", "dnicomm.agents:", "dnicomm:agents.FeedForward", "__main__.X",
+        "a" * 9999, "\u202e.X", "builtins.exec", "dnicomm.agents:FeedForward.__init__.__globals__",
+    ],
+)  # fmt: skip
+def test_odd_names_are_no_names(run, target):
+    for changes in ({"agent._target_": target}, game(target), game(target, target="x.GymEnv")):
+        run.change(changes)
+        called = run.cli("eval", "run")
+        assert called.code == 2
+        assert len(called.err.splitlines()) == 1
+        assert len(called.err) < 2000
+        if "--trust" in called.err:  # what it tells to type is harmless
+            assert "--trust my_spy;" not in called.err
+            assert "--trust my_spy$" not in called.err
+    assert run.is_quiet()
+
+
 @pytest.mark.parametrize("package", ["os", "subprocess", "dnicomm", "a b", "", "../x", "a:b"])
 def test_what_can_be_trusted_is_a_package(run, package):
     called = run.cli("eval", "run", "--trust", package)
