@@ -148,6 +148,7 @@ class Copying(Experiment):
         self.learner = RecurrentLearner(
             INPUT_SIZE, NUM_CLASSES, width, window, method, lr, clip, autocast, seed, device
         )
+        self.fallbacks = self.learner.fallbacks
         self.sequence = 0  # batches of sequences begun
         self.longest = 0  # figure of the hardest level whose error came under the goal
         self.errors: list[float] = []  # bits a symbol, of the last batches at this level

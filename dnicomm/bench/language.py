@@ -111,6 +111,7 @@ class Language(Experiment):
         self.learner = RecurrentLearner(
             classes, classes, width, window, method, lr, clip, autocast, seed, device
         )
+        self.fallbacks = self.learner.fallbacks
         self.learner.start(batch)
         self.best = float("inf")
         self.since_best = 0  # evaluations

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dnicomm.bench.checks import choice, flag, just, number, sizes, whole
 from dnicomm.bench.keeping import load_module, load_optimizer, module_tensors, optimizer_tensors
+from dnicomm.bench.precision import plan_autocast
 from dnicomm.core import (
     Adam,
     CriticUtility,
@@ -68,6 +69,9 @@ class RecurrentLearner:
         seed: of the parameters.
         device: where everything lives.
 
+    Attributes:
+        fallbacks: as :attr:`dnicomm.bench.Experiment.fallbacks`.
+
     Raises:
         UserError: if a value is out of range.
     """
@@ -86,7 +90,8 @@ class RecurrentLearner:
         device: torch.device,
     ) -> None:
         self.num_classes, self.clip, self.device = num_classes, clip, device
-        self.autocast = flag("autocast", autocast)
+        layers = ("lstm", "linear")
+        self.autocast, self.fallbacks = plan_autocast(flag("autocast", autocast), layers, device)
         self.horizon = _check(method, window)
         self.hindsight = method["context"] == "hindsight"
         with torch_seed(seed, "net"):

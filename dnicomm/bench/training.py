@@ -111,5 +111,6 @@ def summarise(
         "samples": experiment.samples,
         "sample": experiment.sample,
         "seconds": seconds,
+        "fallbacks": list(experiment.fallbacks),
         "versions": versions(),
     }
