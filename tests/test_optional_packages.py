@@ -50,7 +50,8 @@ def test_what_cannot_be_imported_is_skipped_with_the_reason(stubs, need, name, w
 
 
 def test_what_can_be_imported_is_not(stubs, need):
-    need("my_odd_whole", "my_odd_whole:found", "my_odd_whole:part", "my_odd_whole.part", "my_odd_ray")
+    need("my_odd_whole", "my_odd_whole.part", "my_odd_ray")
+    need("my_odd_whole:found", "my_odd_whole:part")
 
 
 def test_nobody_asks_for_a_package_by_its_name_alone():

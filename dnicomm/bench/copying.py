@@ -108,7 +108,7 @@ class Copying(Experiment):
         batch: sequences side by side.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
-        autocast: compute in bfloat16 where that is safe.
+        autocast: compute in bfloat16 where that is safe, and the device has it.
         steps: updates (windows) until the end.
         seed: of everything random.
         device: where tensors live.

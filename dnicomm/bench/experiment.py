@@ -31,7 +31,8 @@ class Experiment(ABC):
         updates: done so far.
         samples: seen so far.
         stopped: whether there is nothing more to learn (early stopping).
-        fallbacks: what is computed otherwise than asked for, because the machine can't: a line each.
+        fallbacks: a line for each thing that is computed otherwise than asked for, because the
+            machine can't.
     """
 
     sample: str

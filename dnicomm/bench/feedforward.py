@@ -60,7 +60,7 @@ class Classification(Experiment):
         lr: of the layers' Adam.
         decay: of both rates: true, false, or shares of the run (``dnicomm.core.optimizers.rate``).
         validation: training images held out and tested on instead of the test set; None: none.
-        autocast: compute in bfloat16 where that is safe.
+        autocast: compute in bfloat16 where that is safe, and the device has it.
         compile: compile the layers with ``torch.compile``.
         seed: of parameters, batches and the layers' order.
         device: where everything lives, data included.

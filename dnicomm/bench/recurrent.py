@@ -65,7 +65,7 @@ class RecurrentLearner:
         method: how it learns; ``utility: none`` is truncated backpropagation through time.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
-        autocast: compute in bfloat16 where that is safe.
+        autocast: compute in bfloat16 where that is safe, and the device has it.
         seed: of the parameters.
         device: where everything lives.
 

@@ -40,7 +40,12 @@ def supports_autocast(
     """
     build, shape = LAYERS[layer]
     # initial parameters are drawn on the CPU, whatever torch's default device is
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+    with (
+        torch.device("cpu"),
+        torch.random.fork_rng(devices=[]),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
         module = build().to(device)
         try:
             with torch.autocast(device.type, dtype):

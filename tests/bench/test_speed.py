@@ -129,7 +129,7 @@ def test_what_else_a_compiler_needs_is_asked_for_before_it_is_used(monkeypatch, 
     (tmp_path / "Python.h").touch()
     check_compiler("compile=true")
     monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
-    with pytest.raises(UserError, match="compile=true: .* finds no Triton"):
+    with pytest.raises(UserError, match=r"compile=true: .* finds no Triton"):
         check_compiler("compile=true", "cuda")
 
 
