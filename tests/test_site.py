@@ -15,10 +15,8 @@ ROOMS = [p.stem for p in sorted((ROOT / "docs" / "reference").glob("*.md")) if p
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    pytest.importorskip(
-        "mkdocs", reason="mkdocs is not installed (pip install dnicomm[docs])", exc_type=ImportError
-    )
+def site(tmp_path_factory, need):
+    need("mkdocs.commands.build", "material", "mkdocstrings_handlers.python")  # dnicomm[docs]
     target = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", target], cwd=ROOT,

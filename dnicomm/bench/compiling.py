@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,12 +13,22 @@ from torch import Tensor, nn
 from dnicomm.errors import UserError
 
 
-def check_compiler(what: str) -> None:
-    """See that torch finds what it needs to make code for a CPU.
+def check_compiler(what: str, device: str = "cpu") -> None:
+    """Check that torch finds what it needs to make code for a device, without making any.
+
+    Args:
+        what: what asks for it.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
-        UserError: if it doesn't; ``what`` is what asked for it.
+        UserError: if it doesn't.
     """
+    if device == "cuda":
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            raise UserError(f"{what}: torch.compile finds no Triton for this GPU; install triton")
+        return
     from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -26,6 +38,11 @@ def check_compiler(what: str) -> None:
         raise UserError(
             f"{what}: torch.compile finds no C++ compiler; install g++, or set CXX to another"
         ) from error
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        raise UserError(
+            f"{what}: torch.compile finds no {header}; install Python's headers (python3-dev)"
+        )
 
 
 def compile_layer(layer: nn.Module, **options: Any) -> None:

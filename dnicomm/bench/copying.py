@@ -108,7 +108,7 @@ class Copying(Experiment):
         batch: sequences side by side.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
-        autocast: compute in bfloat16 where that is safe.
+        autocast: compute in bfloat16 where that is safe, and the device has it.
         steps: updates (windows) until the end.
         seed: of everything random.
         device: where tensors live.
@@ -148,6 +148,7 @@ class Copying(Experiment):
         self.learner = RecurrentLearner(
             INPUT_SIZE, NUM_CLASSES, width, window, method, lr, clip, autocast, seed, device
         )
+        self.fallbacks = self.learner.fallbacks
         self.sequence = 0  # batches of sequences begun
         self.longest = 0  # figure of the hardest level whose error came under the goal
         self.errors: list[float] = []  # bits a symbol, of the last batches at this level

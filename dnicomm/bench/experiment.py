@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dnicomm.runs import RunFolder
@@ -31,6 +31,8 @@ class Experiment(ABC):
         updates: done so far.
         samples: seen so far.
         stopped: whether there is nothing more to learn (early stopping).
+        fallbacks: a line for each thing that is computed otherwise than asked for, because the
+            machine can't.
     """
 
     sample: str
@@ -40,6 +42,7 @@ class Experiment(ABC):
     updates: int = 0
     samples: int = 0
     stopped: bool = False
+    fallbacks: Sequence[str] = ()
 
     @abstractmethod
     def step(self) -> None:

@@ -28,6 +28,7 @@ from dnicomm.bench.keeping import (
     optimizer_tensors,
 )
 from dnicomm.bench.networks import cnn, fcn, message_shapes
+from dnicomm.bench.precision import plan_autocast
 from dnicomm.core import DecoupledSequential, Interface, UnlockedSequential
 from dnicomm.core.layers import group
 from dnicomm.core.optimizers import rate
@@ -59,7 +60,7 @@ class Classification(Experiment):
         lr: of the layers' Adam.
         decay: of both rates: true, false, or shares of the run (``dnicomm.core.optimizers.rate``).
         validation: training images held out and tested on instead of the test set; None: none.
-        autocast: compute in bfloat16 where that is safe.
+        autocast: compute in bfloat16 where that is safe, and the device has it.
         compile: compile the layers with ``torch.compile``.
         seed: of parameters, batches and the layers' order.
         device: where everything lives, data included.
@@ -101,7 +102,8 @@ class Classification(Experiment):
         self.steps, self.batch = whole("steps", steps, least=1), whole("batch", batch, least=2)
         self.lr, self.decay = number("lr", lr, above=0), decay_of(decay)
         self.probability = number("update_probability", update_probability, above=0, most=1)
-        self.autocast = flag("autocast", autocast)
+        kinds = ("linear",) if model == "fcn" else ("conv2d", "linear")
+        self.autocast, self.fallbacks = plan_autocast(flag("autocast", autocast), kinds, device)
         self.seed, self.device = whole("seed", seed, least=0), device
         self.method = Method(method, self.decay)
         self.positions = positions_of(interfaces, self.method, whole("layers", layers, least=1))
@@ -119,8 +121,7 @@ class Classification(Experiment):
             model, layers, whole("width", width, least=1), example, shares, unlock == "full", inputs
         )
         if flag("compile", compile):
-            if device.type == "cpu":
-                check_compiler("compile=true")
+            check_compiler("compile=true", device.type)
             for layer in self.net.layers:
                 compile_layer(layer)
         self._order: tuple[int, Tensor] | None = None  # the epoch, and its images' numbers

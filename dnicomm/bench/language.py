@@ -55,7 +55,7 @@ class Language(Experiment):
         batch: rows of text side by side.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
-        autocast: compute in bfloat16 where that is safe.
+        autocast: compute in bfloat16 where that is safe, and the device has it.
         validation: characters of the validation text to test on while training; None: all.
         patience: evaluations without a better one after which training stops; None: never.
         characters: seen until the end; ``eval.every`` counts them too.
@@ -111,6 +111,7 @@ class Language(Experiment):
         self.learner = RecurrentLearner(
             classes, classes, width, window, method, lr, clip, autocast, seed, device
         )
+        self.fallbacks = self.learner.fallbacks
         self.learner.start(batch)
         self.best = float("inf")
         self.since_best = 0  # evaluations

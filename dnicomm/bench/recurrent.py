@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dnicomm.bench.checks import choice, flag, just, number, sizes, whole
 from dnicomm.bench.keeping import load_module, load_optimizer, module_tensors, optimizer_tensors
+from dnicomm.bench.precision import plan_autocast
 from dnicomm.core import (
     Adam,
     CriticUtility,
@@ -65,9 +66,12 @@ class RecurrentLearner:
         method: how it learns; ``utility: none`` is truncated backpropagation through time.
         lr: of Adam.
         clip: largest norm of the gradient; None: no clipping.
-        autocast: compute in bfloat16 where that is safe.
+        autocast: compute in bfloat16 where that is safe, and the device has it.
         seed: of the parameters.
         device: where everything lives.
+
+    Attributes:
+        fallbacks: as :attr:`dnicomm.bench.Experiment.fallbacks`.
 
     Raises:
         UserError: if a value is out of range.
@@ -87,7 +91,8 @@ class RecurrentLearner:
         device: torch.device,
     ) -> None:
         self.num_classes, self.clip, self.device = num_classes, clip, device
-        self.autocast = flag("autocast", autocast)
+        layers = ("lstm", "linear")
+        self.autocast, self.fallbacks = plan_autocast(flag("autocast", autocast), layers, device)
         self.horizon = _check(method, window)
         self.hindsight = method["context"] == "hindsight"
         with torch_seed(seed, "net"):

@@ -138,6 +138,6 @@ def summarise(
         "samples": experiment.samples,
         "sample": experiment.sample,
         "seconds": seconds,
-        "notes": experiment.notes(),
+        "fallbacks": list(experiment.fallbacks),
         "versions": versions(),
     }

@@ -14,7 +14,7 @@ from dnicomm.commands.table import LONGEST, figure, plain_table, screen
 from dnicomm.errors import UserError, one_line
 from dnicomm.report.comparing import Comparison, compare, shown
 from dnicomm.report.comparison import comparison_page
-from dnicomm.report.comparison_files import can_draw, comparison_csv, draw_comparison
+from dnicomm.report.comparison_files import comparison_csv, draw_comparison, why_not_drawn
 from dnicomm.runs.atomic import replacing, write_text
 from dnicomm.runs.bounds import as_written
 
@@ -89,8 +89,9 @@ def _write(found: Comparison, title: str, target: Path) -> Iterator[Path]:
         yield page
         write_text(sheet, comparison_csv(found))
         yield sheet
-        if not can_draw():
-            print(f"dnicomm: {picture} needs the package matplotlib, which is not installed here. "
+        why = why_not_drawn()
+        if why is not None:
+            print(f"dnicomm: {picture} needs the package matplotlib, which {why}. "
                   'Install it: pip install "dnicomm[plot]"', file=sys.stderr)  # fmt: skip
             return
         with replacing(picture) as temporary:

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -38,6 +39,7 @@ class TensorBoard:
         run: the run; what an earlier process left of this is replaced.
     """
 
+    module = "torch.utils.tensorboard"
     look = "tensorboard --logdir {run}"
     why = "its curves in a browser"
 
@@ -66,12 +68,12 @@ class WandB:
         run: the run; what an earlier process left of this is replaced, under the same id.
     """
 
+    module = "wandb"
     look = "wandb sync {run}/wandb/offline-run-*"
     why = "upload it to Weights & Biases"
 
     def __init__(self, run: RunFolder) -> None:
-        os.environ["WANDB_ERROR_REPORTING"] = "false"  # read as it is imported
-        import wandb
+        wandb = import_module(self.module)
 
         before = sorted((run.path / "wandb").glob("offline-run-*"))
         shutil.rmtree(run.path / "wandb", ignore_errors=True)
@@ -119,17 +121,26 @@ def check_logger(where: str, value: Any) -> list[str]:
 
 
 def require(names: Sequence[str]) -> None:
-    """Look whether loggers can be used here.
+    """Import what loggers need, before a run that they would fail in begins.
 
     Raises:
-        UserError: if the package of one is not installed; says how to install it.
+        UserError: if the package of one is not installed, or can't be imported.
     """
+    os.environ["WANDB_ERROR_REPORTING"] = "false"  # read as it is imported
     for name in names:
         if not installed(name):
             raise UserError(
                 f"logger={name}: the package {name} is not installed here. "
                 f'Install it: pip install "dnicomm[{name}]"'
             )
+        try:
+            import_module(KINDS[name].module)
+        except Exception as error:  # of another version, or without a library it needs
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"logger={name}: the package {name} can't be imported here: "
+                f"{type(error).__name__}: {said}"
+            ) from error
 
 
 def installed(package: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from dnicomm.core.capabilities import supports_autocast
 from dnicomm.core.interface import Interface, Message
 from dnicomm.core.precision import runs_lstm
 from dnicomm.core.window import Window
@@ -25,7 +26,8 @@ class LSTMCore(nn.Module):
     """An LSTM whose state ``[B, 2H]`` is output and cell side by side (paper, section 2.2).
 
     A whole window is one fused call. The forget gate's bias starts at 1. Under autocast it computes
-    in single precision where the machine has no LSTM of a lower one.
+    in the parameters' own dtype where the device has no fused LSTM of autocast's
+    (:func:`dnicomm.core.capabilities.supports_autocast`).
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -37,6 +39,16 @@ class LSTMCore(nn.Module):
             self.lstm.get_parameter("bias_hh_l0")[hidden_size : 2 * hidden_size] = 0
 
     def forward(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        kind = xs.device.type
+        if torch.is_autocast_enabled(kind) and not supports_autocast(
+            "lstm", xs.device, torch.get_autocast_dtype(kind)
+        ):
+            own = self.lstm.get_parameter("weight_ih_l0").dtype
+            with torch.autocast(kind, enabled=False):
+                return self._run(xs.to(own), state.to(own))
+        return self._run(xs, state)
+
+    def _run(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, c = (part.contiguous() for part in state[None].chunk(2, -1))  # [1, B, H] each
         if in_single_precision(xs.device.type):
             with torch.autocast(xs.device.type, enabled=False):

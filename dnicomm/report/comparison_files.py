@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,21 @@ def comparison_csv(found: Comparison) -> str:
     return output.getvalue()
 
 
-def can_draw() -> bool:
-    """Whether pictures for a paper can be drawn here."""
-    return find_spec("matplotlib") is not None
+def why_not_drawn() -> str | None:
+    """Return why pictures for a paper can't be drawn here, in a few words; None where they can."""
+    try:
+        import_module("matplotlib.backends.backend_agg")
+    except ModuleNotFoundError as error:
+        if error.name == "matplotlib":
+            return "is not installed here"
+        return _said(error)
+    except Exception as error:  # of another version, or without a library it needs
+        return _said(error)
+    return None
+
+
+def _said(error: Exception) -> str:
+    return f"can't be imported here ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
 def draw_comparison(found: Comparison, target: Path) -> bool:

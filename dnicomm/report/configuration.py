@@ -23,6 +23,8 @@ def add_configuration(page: Page, view: RunView) -> None:
     facts += [[key, str(view.summary[key])] for key in ("device", "threads") if key in view.summary]
     taken = number(view.summary.get("wall_s", view.summary.get("seconds")))
     facts += [] if taken is None else [["time taken", f"{taken:,.1f} s"]]
+    lines = view.summary.get("fallbacks")
+    facts += [["not as asked", str(line)] for line in (lines if isinstance(lines, list) else ())]
     facts += [[key, str(value)] for key, value in part(view.summary, "versions").items()]
     page.section(
         "Repeat it",

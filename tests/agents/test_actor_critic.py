@@ -28,12 +28,10 @@ each_spec = pytest.mark.parametrize("spec", [CHOOSER, MOVER, TALKER],
 
 @pytest.fixture(autouse=True)
 def _double():
-    before = torch.get_default_dtype(), torch.get_num_threads()
+    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
     yield
-    torch.set_default_dtype(before[0])
-    torch.set_num_threads(before[1])
+    torch.set_default_dtype(before)
 
 
 def normal(*shape: int, seed: int) -> Tensor:

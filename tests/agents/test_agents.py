@@ -52,14 +52,6 @@ each_agent = pytest.mark.parametrize("make", SHIPPED)
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # these tensors are too small for two
-    yield
-    torch.set_num_threads(threads)
-
-
 def built(make, spec, seed=0):
     torch.manual_seed(seed)
     with warnings.catch_warnings():
@@ -371,11 +363,9 @@ def test_cartpole_runs():
     assert result.summary["agents"]["agent_0"]["skipped_updates"] == 0
 
 
+@pytest.mark.needs("mpe2.simple_spread_v3")
 @pytest.mark.parametrize("make", CRITICS)
 def test_foreign_agents_talk_at_irregular_times(make):
-    pytest.importorskip(
-        "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
-    )
     simulation = Simulation(
         env=PettingZooEnv("mpe2.simple_spread_v3", {"max_cycles": 25}),
         agent=make, clock=PoissonClock(0.5), channel=Delay(0, 2), message_size=4,

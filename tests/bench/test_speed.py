@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._inductor import config as inductor
 
-from dnicomm.bench.compiling import Counted
+from dnicomm.bench.compiling import Counted, check_compiler
 from dnicomm.bench.speed.compiled import measure_compiled
 from dnicomm.bench.speed.crowd import Crowd
 from dnicomm.bench.speed.loop import Loop
@@ -17,6 +17,7 @@ from dnicomm.bench.speed.operations import ADAM, EACH, NAMES, PRODUCTS
 from dnicomm.bench.speed.scaling import Curve
 from dnicomm.bench.speed.step import Boundary, Layers
 from dnicomm.cli import main
+from dnicomm.errors import UserError
 
 
 @pytest.fixture
@@ -28,6 +29,8 @@ def makes_no_code(monkeypatch):
         return graph.forward
 
     monkeypatch.setattr(Counted, "__call__", count)
+    # nor does it need one that makes code
+    monkeypatch.setattr("dnicomm.bench.compiling.check_compiler", lambda *asked: None)
     yield
     torch.compiler.reset()
 
@@ -117,8 +120,25 @@ def test_without_a_compiler_the_rest_is_measured(tmp_path, capsys):
     assert "compile=true: torch.compile finds no C++ compiler" in capsys.readouterr().err
 
 
+def test_what_else_a_compiler_needs_is_asked_for_before_it_is_used(monkeypatch, tmp_path):
+    """Python's headers on a CPU, Triton on a GPU: else the first compiled call is a traceback."""
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", lambda: "g++")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    with pytest.raises(UserError, match=r"compile=true: .* finds no .*Python\.h; install"):
+        check_compiler("compile=true")
+    (tmp_path / "Python.h").touch()
+    check_compiler("compile=true")
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
+    with pytest.raises(UserError, match=r"compile=true: .* finds no Triton"):
+        check_compiler("compile=true", "cuda")
+
+
 @pytest.mark.slow
 def test_compiled_code_counts_as_well():
+    try:
+        check_compiler("this test")
+    except UserError as error:
+        pytest.skip(str(error))
     crowd = Crowd(num_agents=10, num_worlds=3, width=4, message_size=4)
     rows = measure_compiled(Layers(20, 16, 4, 2, 8), crowd, [7, 3, 5], 1)
     assert [row.graphs for row in rows[2:]] == [1] * 3

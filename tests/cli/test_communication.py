@@ -98,6 +98,7 @@ def test_runs_without_channels_say_so_in_one_line(cli):
     assert _as_data(cli, "run")["communication"]["channels"] == {}
 
 
+@pytest.mark.needs("mpe2.simple_reference_v3")
 def test_other_peoples_environments(cli):
     words = ("env=pettingzoo", "env.id=mpe2.simple_reference_v3", "agent=recurrent_actor_critic")
     few = ("steps=30", "num_worlds=2", "eval.num_worlds=6", "eval.episodes=1", "message.size=3")

@@ -35,13 +35,28 @@ def test_experiments(toy):
     assert (toy.folder / "side by side" / "comparison.html").exists()
 
 
-def test_without_matplotlib_the_rest_is_there(toy, monkeypatch):
-    monkeypatch.setattr("dnicomm.report.comparison_files.find_spec", lambda package: None)
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib"),
+         "is not installed here"),
+        (ImportError("libodd.so:\nno such file"),
+         "can't be imported here (ImportError: libodd.so: no such file)"),
+        (ModuleNotFoundError("No module named 'odd'", name="odd"),
+         "can't be imported here (ModuleNotFoundError: No module named 'odd')"),
+    ],
+    ids=["absent", "broken", "incomplete"],
+)  # fmt: skip
+def test_without_matplotlib_the_rest_is_there(toy, monkeypatch, error, why):
+    def fails(name):
+        raise error
+
+    monkeypatch.setattr("dnicomm.report.comparison_files.import_module", fails)
     assert toy("bench", "toy", "hydra.run.dir=run").code == 0
     called = toy("compare", "run", "--output", "here")
     assert called.code == 0
     assert called.err == (
-        "dnicomm: here/comparison.png needs the package matplotlib, which is not installed here. "
+        f"dnicomm: here/comparison.png needs the package matplotlib, which {why}. "
         'Install it: pip install "dnicomm[plot]"\n'
     )
     assert {p.name for p in (toy.folder / "here").iterdir()} == {

@@ -119,7 +119,10 @@ def test_a_killed_process(cli):
         ("agent=recurrent", "window=4", "utility=critic", "feedback=mixed", "exact_window=5"),
         ("env=counting", "env.irregular=true"),
         ("env=gym", "env.id=CartPole-v1"),
-        ("env=pettingzoo", "env.id=mpe2.simple_spread_v3", "agent=recurrent_actor_critic"),
+        pytest.param(
+            ("env=pettingzoo", "env.id=mpe2.simple_spread_v3", "agent=recurrent_actor_critic"),
+            marks=pytest.mark.needs("mpe2.simple_spread_v3"),
+        ),
     ],
     ids=lambda words: words[0],
 )

@@ -149,10 +149,13 @@ def mine(cli):
         ("dnicomm.envs.Relay num_agents=3", "an environment"),
         ("my_guess.Guess", "a PettingZoo environment"),
         ("my_guess.make", "a PettingZoo environment"),
-        ("mpe2.simple_speaker_listener_v4", "a PettingZoo module"),
+        pytest.param(
+            "mpe2.simple_speaker_listener_v4", "a PettingZoo module",
+            marks=pytest.mark.needs("mpe2.simple_speaker_listener_v4"),
+        ),
         ("gymnasium.envs.classic_control.CartPoleEnv", "a Gymnasium environment"),
     ],
-)
+)  # fmt: skip
 def test_what_is_right(mine, words, kind):
     called = mine("check", *words.split())
     assert (called.code, called.err) == (0, "")

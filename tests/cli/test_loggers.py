@@ -13,6 +13,9 @@ SMALL = (
     "steps=24", "num_worlds=2", "eval.num_worlds=2", "eval.episodes=1", "eval.every=8",
     "env.num_agents=2", "env.horizon=4",
 )  # fmt: skip
+needs_tensorboard = pytest.mark.needs(
+    "torch.utils.tensorboard", "tensorboard.backend.event_processing.event_accumulator"
+)
 INSTALL = 'the package {0} is not installed here. Install it: pip install "dnicomm[{0}]"\n'
 
 
@@ -52,9 +55,8 @@ def records_of(path):
 
 def in_wandb(folder):
     """All points of the one offline run, its configuration and its id."""
-    proto = pytest.importorskip(
-        "wandb.proto.wandb_internal_pb2", reason="wandb is not installed", exc_type=ImportError
-    )
+    from wandb.proto import wandb_internal_pb2 as proto
+
     (path,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
     points, about = {}, None
     for data in records_of(path):
@@ -95,6 +97,7 @@ def stopped_and_resumed(cli, logger):
     yield called.out
 
 
+@needs_tensorboard
 def test_tensorboard_shows_what_the_metrics_say_also_after_a_kill(cli):
     folder, out = stopped_and_resumed(cli, "logger=tensorboard")
     assert "  tensorboard --logdir broken\n" in out
@@ -111,11 +114,10 @@ def test_tensorboard_shows_what_the_metrics_say_also_after_a_kill(cli):
     assert not (cli.folder / "without" / "tensorboard").exists()
 
 
+@needs_tensorboard
+@pytest.mark.needs("wandb", "wandb.proto.wandb_internal_pb2")
 @pytest.mark.slow
 def test_wandb_shows_what_the_metrics_say_also_after_a_kill(cli, monkeypatch):
-    pytest.importorskip(
-        "wandb", reason="wandb is not installed (pip install dnicomm[wandb])", exc_type=ImportError
-    )
     monkeypatch.setenv("WANDB_MODE", "online")  # what a user may have set: nothing is sent anyway
     resumed = stopped_and_resumed(cli, "logger=[wandb,tensorboard]")
     folder = next(resumed)
@@ -129,6 +131,7 @@ def test_wandb_shows_what_the_metrics_say_also_after_a_kill(cli, monkeypatch):
     assert once(in_tensorboard(folder)) == rounded(expected)
 
 
+@needs_tensorboard
 def test_experiments_have_it_too(toy):
     assert toy("bench", "toy", "logger=tensorboard", "hydra.run.dir=one").code == 0
     found = once(in_tensorboard(toy.folder / "one"))
@@ -136,6 +139,7 @@ def test_experiments_have_it_too(toy):
     assert {"metrics/error", "samples", "seconds"} <= set(found)
 
 
+@needs_tensorboard
 def test_the_logger_makes_no_other_setting_of_a_run(toy):
     assert toy("bench", "toy", "logger=tensorboard", "hydra.run.dir=runs/one").code == 0
     assert toy("bench", "toy", "seed=1", "hydra.run.dir=runs/two").code == 0
@@ -151,11 +155,29 @@ def test_a_package_that_is_not_there(cli, monkeypatch, name):
     assert cli.files() == set()
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_package_that_is_broken(cli, monkeypatch, name):
+    """Found before the run begins, and not at its first evaluation."""
+
+    def fails(module):
+        raise TypeError("descriptors cannot be created directly.\n See there.")
+
+    monkeypatch.setattr("dnicomm.commands.loggers.installed", lambda package: True)
+    monkeypatch.setattr("dnicomm.commands.loggers.import_module", fails)
+    called = cli("run", *SMALL, f"logger={name}", "hydra.run.dir=one")
+    assert called.code == 2
+    assert called.err == (
+        f"dnicomm: logger={name}: the package {name} can't be imported here: "
+        "TypeError: descriptors cannot be created directly. See there.\n"
+    )
+    assert cli.files() == set()
+
+
 def test_a_folder_that_a_logger_has_left_is_no_package(cli, monkeypatch):
     cli.write("wandb_of_mine/offline-run/files", "")
     monkeypatch.syspath_prepend(str(cli.folder))
     assert not installed("wandb_of_mine")
-    assert installed("tensorboard")
+    assert installed("pytest")
     assert not installed("there_is_no_such_package")
 
 

@@ -200,6 +200,10 @@ def test_a_test_is_the_plain_chain():
 
 
 def test_it_learns():
+    """At a rate at which the loss falls from update to update, whatever the seed and the machine.
+
+    At 1e-2 it jumps between 0.1 and 2.8, and where it ends is luck of the last bits.
+    """
     torch.manual_seed(0)
     x = torch.randn(256, 2)
     y = (x[:, 0] * x[:, 1] > 0).long()
@@ -213,13 +217,14 @@ def test_it_learns():
         [Interface(GradientUtility(32, 2)) for _ in range(2)],
         [Interface(SyntheticInput(2, 32, hidden=[32]), Adam(1e-2), reduction="sum")
          for _ in range(2)],
-        lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+        lambda parameters: torch.optim.Adam(parameters, lr=3e-3),
     )  # fmt: skip
     for _ in range(250):
         net.update(
             x, lambda out: F.cross_entropy(out, y, reduction="none"), F.one_hot(y, 2).float()
         )
-    assert F.cross_entropy(net(x), y) < 0.5  # 0.69 without learning
+    # 0.69 without learning; 0.06 to 0.13 for three seeds, on three instruction sets
+    assert F.cross_entropy(net(x), y) < 0.3
 
 
 def test_what_does_not_fit_is_refused():

@@ -25,10 +25,8 @@ def _without_a_screen(monkeypatch):
 
 
 @pytest.fixture(params=MPE)
-def parallel(request):
-    pytest.importorskip(
-        "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
-    )
+def parallel(request, need):
+    need(f"mpe2.{request.param}")
     return importlib.import_module(f"mpe2.{request.param}").parallel_env
 
 

@@ -21,10 +21,8 @@ LOSSY = Series((Delay(0, 3), Drop(0.3)))
 
 
 @pytest.fixture(params=MPE)
-def parallel(request):
-    pytest.importorskip(
-        "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
-    )
+def parallel(request, need):
+    need(f"mpe2.{request.param}")
     return importlib.import_module(f"mpe2.{request.param}").parallel_env
 
 

@@ -19,10 +19,6 @@ from dnicomm.sim.clock import (
     TraceClock,
 )
 
-pytest.importorskip(
-    "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
-)
-
 MPE = ["simple_spread_v3", "simple_speaker_listener_v4", "simple_reference_v3"]
 IRREGULAR = PoissonClock(0.4)
 
@@ -33,7 +29,8 @@ def _without_a_screen(monkeypatch):
 
 
 @pytest.fixture(params=MPE)
-def parallel(request):
+def parallel(request, need):
+    need(f"mpe2.{request.param}")
     return importlib.import_module(f"mpe2.{request.param}").parallel_env
 
 
@@ -283,6 +280,7 @@ def test_a_phase_holds_the_idle_action_and_loses_no_reward():
     assert total == {"a_0": 9, "a_1": 30, "a_2": 900, "a_3": 5000}
 
 
+@pytest.mark.needs("mpe2.simple_spread_v3")
 def test_one_agent_more_changes_nobody_elses_ticks():
     from mpe2 import simple_spread_v3
 

@@ -356,10 +356,8 @@ def test_rewards_of_turns_are_all_there():
     assert world.score()["return"].item() == total.mean().item()
 
 
+@pytest.mark.needs("mpe2.simple_spread_v3")
 def test_mpe_in_turns_is_mpe_in_parallel():
-    pytest.importorskip(
-        "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
-    )
     parallel = start(PettingZooEnv("mpe2.simple_spread_v3").make(2, "train", CPU))
     in_turns = start(PettingZooEnv("mpe2.simple_spread_v3:env").make(2, "train", CPU))
     assert (parallel.horizon, in_turns.horizon) == (25, 75)
@@ -419,11 +417,9 @@ KINDS = [
 
 
 @pytest.mark.parametrize("env", KINDS, ids=lambda env: env.id)
-def test_the_same_random_numbers_give_the_same_episode(env):
+def test_the_same_random_numbers_give_the_same_episode(env, need):
     if env.id.startswith("mpe2"):
-        pytest.importorskip(
-            "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
-        )
+        need(env.id)
     world = env.make(2, "train", CPU)
     one, two, fresh = play(world), play(world), play(env.make(2, "train", CPU))
     for same in (two, fresh):
@@ -464,10 +460,10 @@ def test_an_id_names_a_module_a_class_or_a_function(id, kind):
     assert isinstance(world._copies[0].env, kind)
 
 
+@pytest.mark.needs("pettingzoo:register", "pettingzoo:parallel_registry")
 def test_an_id_from_the_registry():
-    pettingzoo = pytest.importorskip(
-        "pettingzoo", minversion="1.27", reason="has no registry", exc_type=ImportError
-    )
+    import pettingzoo
+
     try:
         pettingzoo.register("parallel", "theirs/crowd-v0", Crowd)
         world = PettingZooEnv("theirs/crowd-v0").make(1, "train", CPU)
@@ -476,10 +472,8 @@ def test_an_id_from_the_registry():
     assert world.agents == ("a_0", "a_1", "a_2")
 
 
+@pytest.mark.needs("mpe2.simple_spread_v3")
 def test_horizons():
-    pytest.importorskip(
-        "mpe2", reason="these environments come with the extra 'mpe'", exc_type=ImportError
-    )
     spread = "mpe2.simple_spread_v3"
     assert PettingZooEnv(spread, {"max_cycles": 7}).make(1, "train", CPU).horizon == 7
     assert PettingZooEnv(f"{spread}.env", {"max_cycles": 7}).make(1, "train", CPU).horizon == 21

@@ -1,4 +1,5 @@
 import functools
+import importlib
 import warnings
 
 import numpy as np
@@ -38,10 +39,7 @@ def begin(env, num_worlds=7, seed=0):
 
 def mpe(name, world, copy, **kwargs):
     """mpe2's environment, put where world number ``copy`` begins."""
-    module = pytest.importorskip(
-        f"mpe2.{MPE[name]}", reason="mpe2 comes with the extra 'mpe'", exc_type=ImportError
-    )
-    env = module.parallel_env(**kwargs)
+    env = importlib.import_module(f"mpe2.{MPE[name]}").parallel_env(**kwargs)
     env.reset(seed=0)
     theirs = env.unwrapped.world
     movers = [agent for agent in theirs.agents if agent.movable]
@@ -68,6 +66,7 @@ def action_of(name, agent, move, continuous):
     return np.array(push, np.float32)
 
 
+@pytest.mark.needs(*(f"mpe2.{module}" for module in MPE.values()))
 @pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
 @both
 def test_equals_mpe2_at_every_step(name, continuous):
@@ -98,6 +97,7 @@ def test_equals_mpe2_at_every_step(name, continuous):
     assert not world.ended().any()  # it is cut off, too
 
 
+@pytest.mark.needs("mpe2.simple_reference_v3")
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
 def test_reference_shares_rewards_as_mpe2_does(ratio):
     world = begin(Reference(local_ratio=ratio), 1)

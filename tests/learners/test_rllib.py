@@ -6,10 +6,14 @@ import torch
 from dnicomm.envs import channelled, clocked, clocked_parallel, reference_v0, speaker_listener_v0
 from dnicomm.sim import Delay, PoissonClock
 
-pytest.importorskip(
-    "ray.rllib", reason='RLlib is not installed (pip install "ray[rllib]")', exc_type=ImportError
-)
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"), pytest.mark.slow,
+    # Ray is often there without RLlib, or RLlib without what its extra installs
+    pytest.mark.needs(
+        "ray.rllib.env.wrappers.pettingzoo_env:PettingZooEnv", "ray.tune.registry:register_env",
+        "ray.rllib.algorithms.ppo:PPOConfig",
+    ),
+]  # fmt: skip
 
 RATES = PoissonClock(0.5)
 

@@ -7,10 +7,10 @@ import torch
 from dnicomm.envs import channelled, clocked, clocked_parallel, reference_v0
 from dnicomm.sim import Delay, Drop, PoissonClock, Series
 
-supersuit = pytest.importorskip(
-    "supersuit", reason="SuperSuit is not installed", exc_type=ImportError
-)
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.needs("supersuit:pettingzoo_env_to_vec_env_v1", "supersuit:frame_stack_v1"),
+]
 
 CLOCKS = {"agent_0": PoissonClock(0.5), "agent_1": PoissonClock(0.3)}
 
@@ -27,6 +27,8 @@ MAKERS = {"action_hold": action_hold, "channel": with_channel}
 
 
 def vector(make, base_class, copies=2):
+    import supersuit
+
     env = supersuit.pettingzoo_env_to_vec_env_v1(make())
     return supersuit.concat_vec_envs_v1(env, copies, num_cpus=0, base_class=base_class)
 
@@ -48,12 +50,12 @@ def test_a_vector_of_environments(make):
         assert rewards[:2].tolist() == pytest.approx(list(alone_rewards.values()))
 
 
+@pytest.mark.needs("stable_baselines3:PPO")
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_stable_baselines_trains(make):
-    sb3 = pytest.importorskip(
-        "stable_baselines3", reason="Stable-Baselines3 is not installed", exc_type=ImportError
-    )
-    model = sb3.PPO(
+    from stable_baselines3 import PPO
+
+    model = PPO(
         "MlpPolicy",
         vector(make, "stable_baselines3"),
         n_steps=32,
@@ -72,6 +74,8 @@ def test_stable_baselines_trains(make):
 
 def test_wrappers_of_turns_go_around_it():
     """SuperSuit's wrappers for environments in turns see the clocks' turns."""
+    import supersuit
+
     env = supersuit.frame_stack_v1(clocked(reference_v0.parallel_env(), CLOCKS), 3)
     env.reset(seed=0)
     times = []

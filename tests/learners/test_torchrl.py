@@ -6,10 +6,13 @@ import torch
 from dnicomm.envs import channelled, clocked, clocked_parallel, reference_v0
 from dnicomm.sim import Delay, PoissonClock
 
-pytest.importorskip(
-    "torchrl", reason="TorchRL is not installed (pip install torchrl)", exc_type=ImportError
-)
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.needs(
+        "torchrl.envs.libs.pettingzoo:PettingZooWrapper", "torchrl.modules:MultiAgentMLP",
+        "torchrl.objectives:ClipPPOLoss", "tensordict.nn:TensorDictModule",
+    ),
+]  # fmt: skip
 
 AGENTS = ["agent_0", "agent_1"]
 CLOCKS = {"agent_0": PoissonClock(0.5), "agent_1": PoissonClock(0.3)}

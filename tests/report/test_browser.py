@@ -10,11 +10,11 @@ from dnicomm.report.comparing import compare
 from dnicomm.report.comparison import comparison_page
 from dnicomm.report.serve import Server
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed", exc_type=ImportError
-)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = [
+    pytest.mark.needs("playwright.sync_api"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
+]
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,6 +30,8 @@ DRAWN = """() => [...document.querySelectorAll('canvas')].map(canvas => {
 
 @pytest.fixture(scope="module")
 def chromium():
+    from playwright import sync_api as playwright
+
     with playwright.sync_playwright() as driver:
         try:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)

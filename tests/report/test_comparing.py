@@ -220,9 +220,7 @@ def test_the_sheet_has_the_figures_as_they_are(sweep):
     assert (rows[0]["deviation"], rows[0]["low_95"], rows[1]["seeds"]) == ("", "", "0 1 2")
 
 
+@pytest.mark.needs("matplotlib.figure", "matplotlib.backends.backend_agg")
 def test_the_picture(sweep, tmp_path):
-    pytest.importorskip(
-        "matplotlib", reason="matplotlib is not installed (dnicomm[plot])", exc_type=ImportError
-    )
     assert draw_comparison(compare([sweep]), tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -252,15 +252,6 @@ class Normed(Agent):
         return TickOutput(self.action(h), self.message(h), state)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """More threads than the machine has cores for small tensors only cost time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def double():
     """Everything in float64, for exactness far below what float32 can tell."""

@@ -1,6 +1,5 @@
 """Who sends to whom."""
 
-import networkx as nx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,12 +82,18 @@ def test_what_is_no_edge_is_refused(edges):
         EdgeList(edges)
 
 
+@pytest.mark.needs("networkx")
 def test_a_directed_graph():
+    import networkx as nx
+
     graph = nx.DiGraph([(B, A), (A, C)])
     assert set(EdgeList(graph).edges([A, B, C])) == {(B, A), (A, C)}
 
 
+@pytest.mark.needs("networkx")
 def test_an_undirected_graph_goes_both_ways():
+    import networkx as nx
+
     graph = nx.path_graph([A, B, C])
     edges = EdgeList(graph).edges([A, B, C])
     assert set(edges) == {(A, B), (B, A), (B, C), (C, B)}
@@ -99,8 +104,11 @@ def test_an_undirected_graph_goes_both_ways():
     assert len(check_edges(edges, agents)) == 2 * random.number_of_edges()
 
 
+@pytest.mark.needs("networkx")
 def test_a_graph_of_numbers_names_no_agents():
     """A message, and no error of another kind: nodes are agents' names."""
+    import networkx as nx
+
     edges = EdgeList(nx.path_graph(3)).edges(names(3))
     with pytest.raises(UserError, match="there is no agent '0'"):
         check_edges(edges, names(3))

@@ -51,8 +51,8 @@ class ExperimentWork(Work):
 
     def carry_on(self, folder: RunFolder, console: Console) -> Summary:
         console.print(_title(folder.config, self.experiment.steps), soft_wrap=True)
-        for note in self.experiment.notes():
-            console.print(note, soft_wrap=True)
+        for line in self.experiment.fallbacks:
+            console.print(line, soft_wrap=True)
         view = ExperimentView(self.experiment)
         with at_work(folder.path, self.config["threads"]), display(console, view) as shown:
             every = self.config["eval"]["every"]
