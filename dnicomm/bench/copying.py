@@ -203,9 +203,6 @@ class Copying(Experiment):
     def to_middle(self) -> None:
         self.level = Level(4, 1) if self.task == "copy" else Level(3, 3)
 
-    def notes(self) -> list[str]:
-        return self.learner.notes()
-
     def moving(self) -> dict[str, Tensor]:
         return self.learner.moving()
 

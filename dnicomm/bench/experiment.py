@@ -82,10 +82,6 @@ class Experiment(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds, by name; the tensors themselves, not copies."""
 
-    def notes(self) -> list[str]:
-        """What this machine computes otherwise than the configuration says, a line each."""
-        return []
-
     def facts(self) -> dict[str, Any]:
         """The rest of what a checkpoint holds, as JSON."""
         return {"updates": self.updates, "samples": self.samples, "stopped": self.stopped}

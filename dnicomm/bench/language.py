@@ -191,9 +191,6 @@ class Language(Experiment):
     def baseline(self) -> Language:
         return Language(**self._keys | {"method": truncated(self._keys["method"])})
 
-    def notes(self) -> list[str]:
-        return self.learner.notes()
-
     def moving(self) -> dict[str, Tensor]:
         return self.learner.moving()
 

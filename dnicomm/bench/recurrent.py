@@ -25,7 +25,6 @@ from dnicomm.core import (
     OutcomeUtility,
     UtilityModel,
 )
-from dnicomm.core.precision import runs_lstm
 from dnicomm.errors import UserError
 from dnicomm.sim.random import torch_seed
 
@@ -165,12 +164,6 @@ class RecurrentLearner:
 
     def _cast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
-
-    def notes(self) -> list[str]:
-        """What the machine makes otherwise than it was told."""
-        if self.autocast and not runs_lstm(torch.bfloat16, self.device.type):
-            return ["autocast: this machine has no bfloat16 LSTM; that layer computes in float32"]
-        return []
 
     def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return _cross_entropy(self.head(outputs.to(self.head.weight.dtype)), targets)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from dnicomm.core.capabilities import supports_autocast
 from dnicomm.core.interface import Interface, Message
-from dnicomm.core.precision import runs_lstm
 from dnicomm.core.window import Window
 
 
@@ -50,19 +49,8 @@ class LSTMCore(nn.Module):
 
     def _run(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, c = (part.contiguous() for part in state[None].chunk(2, -1))  # [1, B, H] each
-        if in_single_precision(xs.device.type):
-            with torch.autocast(xs.device.type, enabled=False):
-                outputs, (h, c) = self.lstm(xs.float(), (h.float(), c.float()))
-        else:
-            outputs, (h, c) = self.lstm(xs, (h, c))
+        outputs, (h, c) = self.lstm(xs, (h, c))
         return outputs, torch.cat([h, c], -1)[0].to(state.dtype)  # autocast makes it another
-
-
-def in_single_precision(device_type: str) -> bool:
-    """Whether autocast is on and asks for an LSTM that the device does not have."""
-    if not torch.is_autocast_enabled(device_type):
-        return False
-    return not runs_lstm(torch.get_autocast_dtype(device_type), device_type)
 
 
 class FutureGradients(nn.Module):

@@ -297,9 +297,10 @@ def _is_sound(recording: Recording) -> bool:
 
 def _has_facts(recording: Recording) -> bool:
     facts = recording.facts
-    agents, edges, starts = (facts.get(key) for key in ("agents", "edges", "starts"))
-    if not all(isinstance(value, list) for value in (agents, edges, starts)):
+    lists: list[Any] = [facts.get(key) for key in ("agents", "edges", "starts")]
+    if not all(isinstance(value, list) for value in lists):
         return False
+    agents, edges, starts = lists
     if not all(isinstance(agent, str) for agent in agents):
         return False
     if not all(

@@ -189,24 +189,6 @@ def test_bfloat16_computes_the_same_to_its_precision(method):
     torch.testing.assert_close(got, want, rtol=0.02, atol=0)
 
 
-def test_a_machine_without_a_bfloat16_lstm_says_so(monkeypatch):
-    """It computes that layer in float32, in the forward pass and where windows are looked at."""
-    from dnicomm.bench import recurrent
-    from dnicomm.core import recurrent as core
-
-    for module in (recurrent, core):
-        monkeypatch.setattr(module, "runs_lstm", lambda dtype, device_type: False)
-    experiment = language(autocast=True)
-    experiment.step()
-    assert experiment._losses[-1].isfinite().all()
-    (note,) = experiment.notes()
-    assert "float32" in note
-    assert language().notes() == []
-    with torch.autocast("cpu", torch.bfloat16):
-        outputs, state = experiment.learner.core(torch.ones(3, 1, 8), torch.zeros(1, 16))
-    assert outputs.dtype == state.dtype == torch.float32
-
-
 def test_hindsight_is_the_labels_of_the_steps_that_follow():
     learner = copying(METHODS["outcome"]).learner  # W = 5
     future = torch.tensor([[2, 0], [-1, 1]])  # [F, B]: the sequence ends after two steps
