@@ -297,8 +297,8 @@ def _is_sound(recording: Recording) -> bool:
 
 def _has_facts(recording: Recording) -> bool:
     facts = recording.facts
-    agents, edges, starts = (facts.get(key) for key in ("agents", "edges", "starts"))
-    if not all(isinstance(value, list) for value in (agents, edges, starts)):
+    agents, edges, starts = facts.get("agents"), facts.get("edges"), facts.get("starts")
+    if not (isinstance(agents, list) and isinstance(edges, list) and isinstance(starts, list)):
         return False
     if not all(isinstance(agent, str) for agent in agents):
         return False
