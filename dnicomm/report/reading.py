@@ -297,10 +297,9 @@ def _is_sound(recording: Recording) -> bool:
 
 def _has_facts(recording: Recording) -> bool:
     facts = recording.facts
-    lists: list[Any] = [facts.get(key) for key in ("agents", "edges", "starts")]
-    if not all(isinstance(value, list) for value in lists):
+    agents, edges, starts = facts.get("agents"), facts.get("edges"), facts.get("starts")
+    if not (isinstance(agents, list) and isinstance(edges, list) and isinstance(starts, list)):
         return False
-    agents, edges, starts = lists
     if not all(isinstance(agent, str) for agent in agents):
         return False
     if not all(

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dnicomm.cli import main
 from dnicomm.report.reading import read_run, siblings
 from dnicomm.report.run_report import report
 from dnicomm.report.serve import Server
-from dnicomm.runs import bounds
+from dnicomm.runs import bounds, snapshot
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no pipes and devices of that kind there")
 
@@ -202,6 +203,69 @@ def test_a_summary_without_channels_is_shown_or_said(cli, template):
         path.write_text(json.dumps({k: v for k, v in summary.items() if k != key}))
         for command in ("resume", "report"):
             _check(cli, command, "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": "x"}, {"metrics": {"accuracy": []}}, {"channels": []}, {"agents": {"a": 1}},
+        {"agents": {"agent_0": {"loss": {}}}}, {"wall_s": "x"}, {"wall_s": None}, {"time": "5"},
+        {"time": 10.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_evaluations_of_another_shape(cli, template, changes):
+    run = cli.folder / "run"
+    shutil.copytree(template, run)
+    (run / "summary.json").unlink()
+    first, last = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text(f"{first}\n{json.dumps(json.loads(last) | changes)}\n")
+    called = _check(cli, "resume", "run")
+    assert called.code == 2
+    assert "run/metrics.jsonl, line 2 is damaged: " in called.err
+    for command in ("report", "compare"):
+        assert _check(cli, command, "run").code == 0
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{}, [], {"time": [], "episode": 1}, {"time": 10}, {"time": 11, "episode": 1},
+     {"time": 10, "episode": 10**30}, {"time": 10, "episode": -1}],
+    ids=str,
+)  # fmt: skip
+def test_checkpoints_with_other_facts(cli, template, facts):
+    run = cli.folder / "run"
+    shutil.copytree(template, run)
+    (run / "summary.json").unlink()
+    folder = run / "checkpoints"
+    for path in snapshot.paths(folder):
+        held = snapshot.read(path, "pt", 2**30)
+        snapshot.write(folder, held.time, held.arrays, facts, "pt")
+    for words in (("eval", "run", "--metrics=none"), ("resume", "run")):
+        called = _check(cli, *words)
+        assert called.code == 2
+        assert "checkpoint" in called.err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"feedback": {}}, {"logger": [{}]}, {"choices": []}, {"choices": {"env": 1}},
+        {"overrides": 3}, {"overrides": [None]}, {"bench": None}, {"bench": "../x"},
+        {"agents": {"agent_0": {"clock": 1}}}, {"env": []}, {"message": None}, {"eval": 0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_configurations_of_another_shape(cli, template, changes):
+    run = cli.folder / "run"
+    shutil.copytree(template, run)
+    (run / "summary.json").unlink()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | changes))
+    for words in (("eval", "run", "--metrics=none"), ("resume", "run")):
+        assert _check(cli, *words).code == 2
+    for command in ("report", "compare"):
+        assert _check(cli, command, "run").code == 0
 
 
 def test_a_file_that_grows_while_it_is_read_is_bounded(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import fcntl
 import json
 
+import numpy as np
 import pytest
 
 from dnicomm.errors import UserError
@@ -111,6 +112,47 @@ def test_a_recording_that_points_elsewhere_is_left_out(
     assert view.recordings == []
     assert "1 recording of episodes can't be shown" in missing(path)
     assert "neither a play-by-play nor a timeline" in missing(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("tick.time", lambda c: c * np.float32("nan")),
+        ("message.arrival", lambda c: c.astype(np.float64)),
+        ("message.sent", lambda c: c.astype(np.int64) + 10**13),
+        ("update.time", lambda c: c[:, None]),
+        ("vector.label", lambda c: c[:0]),
+        ("vector.value", lambda c: c[:, 0]),
+        ("vector.channel", lambda c: c + 7),
+        ("reward.value", lambda c: c.astype(bool)),
+    ],
+)
+def test_a_recording_of_another_shape_is_left_out(
+    column, change, make_run, make_recording, tmp_path
+):
+    from dnicomm.runs import RunFolder
+
+    path = make_run(tmp_path / "run", recorded=False)
+    columns, facts = make_recording(4)
+    columns[column] = change(columns[column])
+    RunFolder.open(path).save_recording(600, columns, facts)
+    assert read_run(path).recordings == []
+    write_report(path)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [("agents", [[]]), ("edges", [[[], []]]), ("edges", 3), ("starts", [None]), ("until", 0),
+     ("began", 10**20), ("true_share", "x"), ("num_worlds", None)],
+)  # fmt: skip
+def test_a_recording_with_other_facts_is_left_out(fact, value, make_run, make_recording, tmp_path):
+    from dnicomm.runs import RunFolder
+
+    path = make_run(tmp_path / "run", recorded=False)
+    columns, facts = make_recording(4)
+    RunFolder.open(path).save_recording(600, columns, facts | {fact: value})
+    assert read_run(path).recordings == []
+    write_report(path)
 
 
 def test_runs_of_the_same_sweep_stand_beside_each_other(make_run, tmp_path):
