@@ -1,6 +1,8 @@
 """Shared by all tests: devices to run exactness tests on, torch's threads, optional packages."""
 
+import contextlib
 import importlib
+import locale
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +15,16 @@ from hypothesis import settings
 # how long an example takes is the machine's affair
 settings.register_profile("dnicomm", deadline=None)
 settings.load_profile("dnicomm")
+
+# what a user has set for a terminal, or for other programs, is no part of a test
+for _name in (
+    "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+    "COLUMNS", "LINES", "HYDRA_FULL_ERROR",
+):  # fmt: skip
+    os.environ.pop(_name, None)
+os.environ["TERM"] = "xterm-256color"
+with contextlib.suppress(locale.Error):  # what open() and read_text() read: the sources are UTF-8
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
 
 # small tensors, and tests run in several processes; two are for looking what depends on it
 torch.set_num_threads(int(os.environ.get("DNICOMM_TEST_THREADS", 1)))
