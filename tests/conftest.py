@@ -4,6 +4,8 @@ import contextlib
 import importlib
 import locale
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -86,3 +88,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def need() -> Callable[..., None]:
     """``need(name, …)`` within a test: skips where one of them can't be imported."""
     return _need
+
+
+@pytest.fixture(scope="session")
+def package_index() -> None:
+    """For tests that install something: skips where pip has no index to install from."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps",
+               "--ignore-installed", "--retries=0", "--timeout=10", "setuptools"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be installed here: {done.stderr.strip()[-300:]}")
