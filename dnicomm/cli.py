@@ -6,6 +6,7 @@ A command's module is imported once it is chosen: torch and Hydra take seconds, 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import re
 import sys
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     exceptions are mistakes of a program and keep their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # λ where the locale has none is a question mark
+        sys.stdout.reconfigure(errors="replace")
     if "OMP_WAIT_POLICY" not in os.environ:  # read when torch is imported
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:

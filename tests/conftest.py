@@ -1,7 +1,11 @@
 """Shared by all tests: devices to run exactness tests on, torch's threads, optional packages."""
 
+import contextlib
 import importlib
+import locale
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -13,6 +17,16 @@ from hypothesis import settings
 # how long an example takes is the machine's affair
 settings.register_profile("dnicomm", deadline=None)
 settings.load_profile("dnicomm")
+
+# what a user has set for a terminal, or for other programs, is no part of a test
+for _name in (
+    "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+    "COLUMNS", "LINES", "HYDRA_FULL_ERROR",
+):  # fmt: skip
+    os.environ.pop(_name, None)
+os.environ["TERM"] = "xterm-256color"
+with contextlib.suppress(locale.Error):  # what open() and read_text() read: the sources are UTF-8
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
 
 # small tensors, and tests run in several processes; two are for looking what depends on it
 torch.set_num_threads(int(os.environ.get("DNICOMM_TEST_THREADS", 1)))
@@ -83,3 +97,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def need() -> Callable[..., None]:
     """``need(name, …)`` within a test: skips where one of them can't be imported."""
     return _need
+
+
+@pytest.fixture(scope="session")
+def package_index() -> None:
+    """For tests that install something: skips where pip has no index to install from."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps",
+               "--ignore-installed", "--retries=0", "--timeout=10", "setuptools"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be installed here: {done.stderr.strip()[-300:]}")

@@ -61,7 +61,7 @@ def test_one_version():
 
 
 @pytest.mark.slow
-def test_wheel_holds_every_file_under_one_name(tmp_path):
+def test_wheel_holds_every_file_under_one_name(tmp_path, package_index):
     # of a copy: a build/ left in the tree would end up in the wheel
     source = tmp_path / "source"
     leftovers = shutil.ignore_patterns("*.egg-info", "build", "__pycache__", ".*", "typings")

@@ -55,15 +55,15 @@ def _said(error: Exception) -> str:
 
 def draw_comparison(found: Comparison, target: Path) -> bool:
     """The curves of the metric with their bands, as a PNG; whether there was something to draw."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     metric = found.metric
     curves = [(s.label, curve(s, metric)) for s in found.settings[:MOST_CURVES]
               if metric is not None]  # fmt: skip
     curves = [(label, at) for label, at in curves if any(y is not None for y in at["y"])]
     if not curves:
         return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     side_by_side = 1 if max(len(label) for label, _ in curves) > 30 else 2
     height = HEIGHT + LINE * -(-len(curves) // side_by_side)
     drawing = Figure(figsize=(WIDTH, height), dpi=DOTS, layout="constrained")

@@ -285,6 +285,7 @@ def test_autocast_stays_near_single_precision(name, method):
     assert cast["train_loss"] != plain["train_loss"]
 
 
+@pytest.mark.needs("networkx")  # torch.compile imports it
 @pytest.mark.slow
 def test_compiled_layers_compute_the_same():
     try:
@@ -303,6 +304,7 @@ def test_compiled_layers_compute_the_same():
     [[], ["update_probability=0.3"], ["update_probability=0.3", "layers=6"]],
     ids=["regular", "random", "more layers"],
 )
+@pytest.mark.needs("networkx")
 def test_compiled_layers_are_compiled_once(overrides, monkeypatch):
     """Which layers learn, and when, changes at each batch: no code is made anew for it."""
     counter = CompileCounter()  # a compiler that makes no code, and counts

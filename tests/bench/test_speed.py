@@ -21,8 +21,9 @@ from dnicomm.errors import UserError
 
 
 @pytest.fixture
-def makes_no_code(monkeypatch):
+def makes_no_code(monkeypatch, need):
     """A compiler that takes no time, counts as the true one, and leaves a graph as it is."""
+    need("networkx")  # torch.compile imports it
 
     def count(self, graph, inputs):
         self.count += 1
@@ -133,6 +134,7 @@ def test_what_else_a_compiler_needs_is_asked_for_before_it_is_used(monkeypatch, 
         check_compiler("compile=true", "cuda")
 
 
+@pytest.mark.needs("networkx")
 @pytest.mark.slow
 def test_compiled_code_counts_as_well():
     try:

@@ -1,5 +1,6 @@
 """The dispatcher: help, unknown commands, completion, and that none of it loads torch."""
 
+import os
 import subprocess
 import sys
 
@@ -71,6 +72,17 @@ def test_what_needs_no_torch_does_not_load_it(arguments, tmp_path):
     )
     assert "AssertionError" not in done.stderr
     assert done.returncode in (0, 2)
+
+
+@pytest.mark.parametrize("words", [["bench"], ["bench", "mnist", "--help"], ["list"]], ids=" ".join)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_letters_that_a_terminal_lacks_are_no_reason_to_fail(words, encoding, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "dnicomm", *words], cwd=tmp_path, capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding)
 
 
 def test_module_and_command_are_the_same(tmp_path):

@@ -8,6 +8,10 @@ SMALL = (
 )  # fmt: skip
 
 
+needs_matplotlib = pytest.mark.needs("matplotlib.figure", "matplotlib.backends.backend_agg")
+
+
+@needs_matplotlib
 def test_a_sweep(cli):
     words = ("run", "-m", "feedback=synthetic,none", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep")
     assert cli(*words).code == 0
@@ -23,6 +27,7 @@ def test_a_sweep(cli):
     assert cli.files() == before
 
 
+@needs_matplotlib
 def test_experiments(toy):
     for method in ("fast", "slow"):
         words = ("bench", "toy", f"method={method}", f"hydra.run.dir=runs/{method}")

@@ -191,6 +191,7 @@ def test_a_logger_that_there_is_not(toy, command):
     )
 
 
+@needs_tensorboard
 def test_a_run_that_fails_early_leaves_nothing(toy):
     with pytest.raises(ArithmeticError):
         toy("bench", "toy", "trouble=crash", "logger=tensorboard", "hydra.run.dir=one")

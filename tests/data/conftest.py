@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import os
 import threading
 
 import pytest
@@ -46,6 +47,21 @@ def md5(data):
 
 def pack(content):
     return gzip.compress(content, mtime=0)
+
+
+@pytest.fixture
+def real(monkeypatch, tmp_path):
+    """``real(collection)``: skips unless all its files lie in DNICOMM_DATA; no cache is read."""
+
+    def real(collection):
+        folder = os.environ.get(files.VARIABLE, "")
+        if not folder or not os.path.isdir(folder):
+            pytest.skip(f"{files.VARIABLE} is not set to a folder")
+        monkeypatch.setattr(files, "cache_root", lambda: tmp_path / "cache")
+        if not all(collection.find(name) for name in collection.files):
+            pytest.skip(f"{collection.title} is not in {files.VARIABLE}")
+
+    return real
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """CIFAR-10: the binary version's records to images."""
 
-import os
 import warnings
 
 import numpy as np
@@ -11,11 +10,8 @@ from dnicomm.data import cifar10, files, load_cifar10, load_images
 from dnicomm.errors import UserError
 
 
-def test_real_cifar10():
-    if "DNICOMM_DATA" not in os.environ:
-        pytest.skip("DNICOMM_DATA is not set")
-    if not all(cifar10.CIFAR10.find(name) for name in cifar10.CIFAR10.files):
-        pytest.skip("CIFAR-10 is neither in DNICOMM_DATA nor in the cache")
+def test_real_cifar10(real):
+    real(cifar10.CIFAR10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the test batch may be the one with JPEG
         images = load_cifar10()

@@ -11,9 +11,8 @@ from dnicomm.errors import UserError
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = mnist.MNIST.files
 
 
-def test_real_mnist():
-    if not all(mnist.MNIST.find(name) for name in mnist.MNIST.files):
-        pytest.skip("MNIST is neither in DNICOMM_DATA nor in the cache")
+def test_real_mnist(real):
+    real(mnist.MNIST)
     images = load_mnist()
     assert images.train_images.shape == (60_000, 1, 28, 28)
     assert images.test_images.shape == (10_000, 1, 28, 28)

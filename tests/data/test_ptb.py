@@ -1,7 +1,5 @@
 """The Penn Treebank: lines to rows of words or of characters."""
 
-import os
-
 import pytest
 import torch
 
@@ -75,11 +73,8 @@ def test_absent_without_a_network(tiny):
 
 
 @pytest.fixture
-def real():
-    if "DNICOMM_DATA" not in os.environ:
-        pytest.skip("DNICOMM_DATA is not set")
-    if not all(ptb.PTB.find(name) for name in ptb.PTB.files):
-        pytest.skip("the Penn Treebank is neither in DNICOMM_DATA nor in the cache")
+def real_ptb(real):
+    real(ptb.PTB)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +84,7 @@ def real():
         ("characters", (5_017_482, 393_042, 442_423), 50),
     ],
 )
-def test_real_sizes(real, symbols, lengths, num_symbols):
+def test_real_sizes(real_ptb, symbols, lengths, num_symbols):
     text = load_ptb(symbols)
     assert (len(text.train), len(text.valid), len(text.test)) == lengths
     assert text.num_symbols == num_symbols
@@ -98,7 +93,7 @@ def test_real_sizes(real, symbols, lengths, num_symbols):
 
 
 @pytest.mark.parametrize("part", ["train", "valid", "test"])
-def test_characters_are_those_of_the_customary_files(real, part):
+def test_characters_are_those_of_the_customary_files(real_ptb, part):
     folder = ptb.PTB.find("ptb.train.txt").parent
     path = folder / f"ptb.char.{part}.txt"
     if not path.is_file():

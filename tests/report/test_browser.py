@@ -1,5 +1,6 @@
 """The pages in a real browser: Debian's chromium, driven by playwright, without a network."""
 
+import contextlib
 import shutil
 import threading
 
@@ -32,10 +33,11 @@ DRAWN = """() => [...document.querySelectorAll('canvas')].map(canvas => {
 def chromium():
     from playwright import sync_api as playwright
 
-    with playwright.sync_playwright() as driver:
+    with contextlib.ExitStack() as stack:
         try:
+            driver = stack.enter_context(playwright.sync_playwright())
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        except playwright.Error as error:
+        except Exception as error:  # of the driver or the browser
             pytest.skip(f"chromium does not start here: {error}")
         yield browser
         browser.close()
