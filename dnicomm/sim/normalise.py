@@ -20,7 +20,7 @@ from torch import Tensor
 from dnicomm.sim.encoding import MessageEncoder, Occasion
 
 EPSILON = 1e-5
-MOMENTUM = 0.01  # weight of a batch in the running statistics, at least
+MOMENTUM = 0.02  # weight of a batch in the running statistics, at least
 
 
 class MessageNormalizer(MessageEncoder):
