@@ -272,7 +272,8 @@ def _json(view: RunView, name: str, instead: str = "it is left out") -> dict[str
     try:
         return bounds.read_record(path)
     except UserError as error:
-        view.missing.append(f"{str(error).rstrip('.')}; {instead}.")
+        why = str(error).removeprefix(f"{path} ").rstrip(".")
+        view.missing.append(f"{path} could not be read ({why}); {instead}.")
         return {}
 
 

@@ -233,10 +233,11 @@ def test_a_configuration_changed_by_hand(toy):
         ("steps: 12", "steps: soon", "steps=soon: must be a whole number"),
         ("every: 4", "every: 0", "eval.every=0: must be a whole number of at least 1"),
         ("points: 4", "pionts: 4", "pionts: Toy has no such option. Did you mean 'points'?"),
-        ("_target_: my_toy.Toy", "_target_: os.system", "no Experiment"),
+        ("_target_: my_toy.Toy", "_target_: my_toy.NotOne", "no Experiment"),
+        ("_target_: my_toy.Toy", "_target_: os.system", "nothing allows that of os"),
     ):
         (toy.folder / "run" / "config.yaml").write_text(config.replace(before, after))
-        called = toy("resume", "run")
+        called = toy("resume", "run", "--trust", "my_toy")
         assert called.code == 2
         assert message in called.err
 
