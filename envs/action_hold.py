@@ -8,7 +8,7 @@ from typing import Any
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
-from dnicomm.envs.infos import tidy_infos
+from dnicomm.envs.infos import RESET, STEP, tidy_infos, unpack
 from dnicomm.envs.tick_times import TickTimes, is_over, raise_return
 from dnicomm.errors import UserError
 from dnicomm.sim.clock import Clock
@@ -74,7 +74,8 @@ class ActionHoldEnv(BaseParallelWrapper):
     ) -> tuple[dict[Any, Any], dict[Any, dict[str, Any]]]:
         """Begin an episode; without a seed the next one of the last seed."""
         self._timers.begin(seed)
-        observations, infos = self.env.reset(seed=seed, options=options)
+        found = self.env.reset(seed=seed, options=options)
+        observations, infos = unpack(str(self.env), "reset", found, RESET)
         self.time, self._ended, self._owed = 0, set(), {}
         for agent in self.env.agents:
             self._add(agent)
@@ -96,9 +97,9 @@ class ActionHoldEnv(BaseParallelWrapper):
                     "and has no action"
                 )
             timer.tick(self.time, action)
-        observations, rewards, terminations, truncations, infos = self.env.step(
-            {agent: self._timers[agent].action for agent in present}
-        )
+        found = self.env.step({agent: self._timers[agent].action for agent in present})
+        parts = unpack(str(self.env), "step", found, STEP)
+        observations, rewards, terminations, truncations, infos = parts
         self.time += 1
         for agent in self.env.agents:
             if agent not in self._timers:

@@ -9,7 +9,7 @@ import gymnasium
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper, BaseWrapper
 
-from dnicomm.envs.infos import tidy_infos
+from dnicomm.envs.infos import RESET, STEP, tidy_infos, unpack
 from dnicomm.envs.message_spaces import Hearing, Messages, Speech
 from dnicomm.envs.post import Post
 from dnicomm.errors import UserError
@@ -144,7 +144,8 @@ class ParallelTalk(BaseParallelWrapper):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[Any, Any], dict[Any, dict[str, Any]]]:
         self._talk.post.begin(seed)
-        observations, infos = self.env.reset(seed=seed, options=options)
+        found = self.env.reset(seed=seed, options=options)
+        observations, infos = unpack(str(self.env), "reset", found, RESET)
         self._time = 0
         return self._seen(observations, infos)
 
@@ -156,7 +157,8 @@ class ParallelTalk(BaseParallelWrapper):
             )
             for agent, action in actions.items()
         }
-        observations, rewards, terminations, truncations, infos = self.env.step(own)
+        parts = unpack(str(self.env), "step", self.env.step(own), STEP)
+        observations, rewards, terminations, truncations, infos = parts
         self._time += 1
         observations, infos = self._seen(observations, infos)
         return observations, rewards, terminations, truncations, infos

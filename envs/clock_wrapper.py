@@ -10,7 +10,7 @@ import gymnasium
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from dnicomm.envs.infos import tidy_infos
+from dnicomm.envs.infos import RESET, STEP, tidy_infos, unpack
 from dnicomm.envs.tick_times import TickTimes, is_over, raise_return
 from dnicomm.errors import UserError
 from dnicomm.sim.clock import Clock
@@ -73,7 +73,8 @@ class ClockedEnv(AECEnv):
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Begin an episode; see :func:`clocked` for what ``seed`` sets."""
         self._timers.begin(seed)
-        observations, infos = self.env.reset(seed=seed, options=options)
+        found = self.env.reset(seed=seed, options=options)
+        observations, infos = unpack(str(self.env), "reset", found, RESET)
         self.time = 0
         self.agents: list[Any] = []
         self.rewards: dict[Any, float] = {}
@@ -126,9 +127,9 @@ class ClockedEnv(AECEnv):
 
     def _step_world(self) -> None:
         """One unit of world time under the actions that hold."""
-        observations, rewards, terminations, truncations, infos = self.env.step(
-            {agent: self._timers[agent].action for agent in self.env.agents}
-        )
+        found = self.env.step({agent: self._timers[agent].action for agent in self.env.agents})
+        parts = unpack(str(self.env), "step", found, STEP)
+        observations, rewards, terminations, truncations, infos = parts
         self._env_infos = tidy_infos(infos)
         self.time += 1
         self._observations.update(observations)

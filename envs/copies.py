@@ -9,17 +9,8 @@ from typing import Any
 import gymnasium
 from pettingzoo import ParallelEnv
 
-from dnicomm.envs.infos import tidy_infos
+from dnicomm.envs.infos import OLD_GYM, RESET, STEP, tidy_infos, unpack
 from dnicomm.errors import UserError, error_line, user_frame
-
-OLD_PETTINGZOO = (
-    "The interface before PettingZoo 1.23 knew no infos at reset and no truncations: wrap the "
-    "environment in a ParallelEnv that adds them"
-)
-OLD_GYM = (
-    "An environment of the old Gym interface runs in Shimmy's wrapper: pip install "
-    "'shimmy[gym-v21]', shimmy.GymV21CompatibilityV0(env=…)"
-)
 
 
 class Copy(abc.ABC):
@@ -127,18 +118,15 @@ class ParallelCopy(Copy):
     """A parallel environment: everybody who is there acts at each step."""
 
     def _reset(self, seed: int) -> None:
-        observations, infos = _parts(
-            self.where, "reset", self.env.reset(seed=seed), "observations, infos"
-        )
+        observations, infos = unpack(self.where, "reset", self.env.reset(seed=seed), RESET)
         self.infos = tidy_infos(infos)
         self.observations.update(observations)
         self.live = list(self.env.agents)
 
     def _step(self, actions: dict[Any, Any]) -> Mapping[Any, Any]:
-        observations, rewards, terminations, truncations, infos = _parts(
-            self.where, "step", self.env.step(actions),
-            "observations, rewards, terminations, truncations, infos",
-        )  # fmt: skip
+        observations, rewards, terminations, truncations, infos = unpack(
+            self.where, "step", self.env.step(actions), STEP
+        )
         self.infos = tidy_infos(infos)
         self.observations.update(observations)
         self._terminated = {*_true(terminations)}
@@ -207,12 +195,12 @@ class SoloEnv(ParallelEnv):
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         found = self.env.reset(seed=seed, options=options)
-        observation, info = _parts("", "reset", found, "observation, info", old=OLD_GYM)
+        observation, info = unpack("", "reset", found, "observation, info", old=OLD_GYM)
         self.agents = list(self.possible_agents)
         return {"agent_0": observation}, {"agent_0": info}
 
     def step(self, actions: dict[str, Any]) -> Any:
-        results = _parts(
+        results = unpack(
             "", "step", self.env.step(actions["agent_0"]),
             "observation, reward, terminated, truncated, info", old=OLD_GYM,
         )  # fmt: skip
@@ -222,24 +210,6 @@ class SoloEnv(ParallelEnv):
 
     def close(self) -> None:
         self.env.close()
-
-
-def _parts(where: str, method: str, found: Any, names: str, old: str = OLD_PETTINGZOO) -> Any:
-    """What ``method`` returned, if it is a tuple of as many things as have ``names``.
-
-    Raises:
-        UserError: it is not; says what an environment of the old interface needs.
-    """
-    count = names.count(",") + 1
-    if isinstance(found, tuple | list) and len(found) == count:
-        return found
-    if isinstance(found, tuple | list):
-        what = f"{len(found)} things"
-    else:
-        what = f"a {type(found).__name__} alone"
-    raise UserError(
-        f"{where}{': ' if where else ''}{method} returned {what}; it must return ({names}). {old}"
-    )
 
 
 def _true(flags: Mapping[Any, Any]) -> list[Any]:

@@ -237,6 +237,29 @@ def test_the_old_interface_is_called_by_its_name():
         gym.reset(0)
 
 
+@pytest.mark.parametrize("wrap", ["clocked", "clocked_parallel", "channelled"])
+def test_the_wrappers_name_the_old_interface_too(wrap):
+    wraps = {
+        "clocked": lambda env: clocked(env, PeriodicClock(1)),
+        "clocked_parallel": lambda env: clocked_parallel(env, PeriodicClock(1)),
+        "channelled": talking,
+    }
+    with pytest.raises(UserError, match="reset returned a dict alone"):
+        wraps[wrap](OldParallel()).reset(seed=0)
+    env = wraps[wrap](OldSteps())
+    env.reset(seed=0)
+
+    def play() -> None:
+        for _ in range(3):
+            if wrap == "clocked":
+                env.step(0)
+            else:
+                env.step({a: env.action_space(a).sample() for a in env.agents})
+
+    with pytest.raises(UserError, match="step returned 4 things"):
+        play()
+
+
 # -- observations --------------------------------------------------------------------------------
 
 
