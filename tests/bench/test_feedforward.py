@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from torch import nn
-from torch._dynamo.testing import CompileCounter
 
 from dnicomm.bench.compiling import check_compiler
 from dnicomm.bench.feedforward import Classification
@@ -307,6 +306,8 @@ def test_compiled_layers_compute_the_same():
 @pytest.mark.needs("networkx")
 def test_compiled_layers_are_compiled_once(overrides, monkeypatch):
     """Which layers learn, and when, changes at each batch: no code is made anew for it."""
+    from torch._dynamo.testing import CompileCounter
+
     counter = CompileCounter()  # a compiler that makes no code, and counts
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
     monkeypatch.setattr("dnicomm.bench.feedforward.check_compiler", lambda *asked: None)
