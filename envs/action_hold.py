@@ -8,7 +8,7 @@ from typing import Any
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
-from dnicomm.envs.infos import RESET, STEP, tidy_infos, unpack
+from dnicomm.envs.infos import RESET, STEP, reward_number, tidy_infos, unpack
 from dnicomm.envs.tick_times import TickTimes, is_over, raise_return
 from dnicomm.errors import UserError
 from dnicomm.sim.clock import Clock
@@ -108,7 +108,9 @@ class ActionHoldEnv(BaseParallelWrapper):
                 raise_return(agent, self.time)
         terminated, truncated, paid = {}, {}, {}
         for agent in list(self._owed):
-            self._owed[agent] += float(rewards.get(agent, 0))
+            self._owed[agent] += reward_number(
+                rewards.get(agent, 0), agent, f"at world time {self.time}"
+            )
             terminated[agent] = bool(terminations.get(agent, False))
             vanished = agent not in self.env.agents and not terminated[agent]
             truncated[agent] = bool(truncations.get(agent, False)) or vanished

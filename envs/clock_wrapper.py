@@ -10,7 +10,7 @@ import gymnasium
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from dnicomm.envs.infos import RESET, STEP, tidy_infos, unpack
+from dnicomm.envs.infos import RESET, STEP, reward_number, tidy_infos, unpack
 from dnicomm.envs.tick_times import TickTimes, is_over, raise_return
 from dnicomm.errors import UserError
 from dnicomm.sim.clock import Clock
@@ -139,7 +139,9 @@ class ClockedEnv(AECEnv):
             elif agent not in self.agents and not is_over(agent, terminations, truncations):
                 raise_return(agent, self.time)
         for agent in self.agents:
-            self.rewards[agent] += float(rewards.get(agent, 0))
+            self.rewards[agent] += reward_number(
+                rewards.get(agent, 0), agent, f"at world time {self.time}"
+            )
             self.terminations[agent] = bool(terminations.get(agent, False))
             # An agent that vanishes without a word has its dead turn like any other.
             vanished = agent not in self.env.agents and not self.terminations[agent]

@@ -25,10 +25,11 @@ from pettingzoo import AECEnv, ParallelEnv
 from torch import Tensor
 
 from dnicomm.envs.copies import Copy, ParallelCopy, SoloEnv, TurnsCopy
+from dnicomm.envs.infos import reward_number
 from dnicomm.envs.lookup import build, check_registered, find
 from dnicomm.envs.repeatability import find_difference
 from dnicomm.envs.space_seeds import SpaceSeeds
-from dnicomm.envs.spaces import ActionSpace, Encoder, as_array
+from dnicomm.envs.spaces import ActionSpace, Encoder
 from dnicomm.errors import UserError
 from dnicomm.sim.closing import OpenThings
 from dnicomm.sim.notices import notify_once
@@ -293,7 +294,7 @@ class ForeignWorld(World):
             when = f"at world time {self._time}"
             for agent, reward in copy.step(actions, when).items():
                 if agent in self._index:
-                    rewards[self._index[agent], world] = _reward(reward, agent, when)
+                    rewards[self._index[agent], world] = reward_number(reward, agent, when)
             for agent in copy.reborn:  # a new life begins idle
                 held = self._held[self._index[agent]]
                 held[world] = np.zeros_like(held[world])
@@ -377,18 +378,6 @@ class ForeignWorld(World):
             if copy.live:  # in a world that has ended, the last state asked for stays
                 row[:] = self._state(copy.state(f"in state() at world time {self._time}")).ravel()
         return torch.from_numpy(self._states.copy()).to(self.device)
-
-
-def _reward(value: Any, agent: Any, when: str) -> float:
-    """A reward as a number; an array of one number is one."""
-    try:
-        array = as_array(value).astype(np.float64)
-        reward = array.item() if array.size == 1 else math.nan
-    except (TypeError, ValueError):
-        reward = math.nan
-    if not math.isfinite(reward):
-        raise UserError(f"reward of {agent} {when} is {value!r}: must be a finite number")
-    return reward
 
 
 def _check_fields(env: PettingZooEnv | GymEnv) -> None:

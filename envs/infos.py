@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from dnicomm.envs.spaces import as_array
 from dnicomm.errors import UserError
 
 RESET = "observations, infos"
@@ -50,3 +54,19 @@ def unpack(where: str, method: str, found: Any, names: str, old: str = OLD_PETTI
     raise UserError(
         f"{where}{': ' if where else ''}{method} returned {what}; it must return ({names}). {old}"
     )
+
+
+def reward_number(value: Any, agent: Any, when: str) -> float:
+    """Return a reward as a number; an array of one number is one.
+
+    Raises:
+        UserError: it is none, or not finite.
+    """
+    try:
+        array = as_array(value).astype(np.float64)
+        reward = array.item() if array.size == 1 else math.nan
+    except (TypeError, ValueError):
+        reward = math.nan
+    if not math.isfinite(reward):
+        raise UserError(f"reward of {agent} {when} is {value!r}: must be a finite number")
+    return reward

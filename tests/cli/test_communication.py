@@ -69,7 +69,7 @@ def test_a_choice_of_metrics_and_channels(cli, relay):
     assert "heard" not in called.out
     assert "1 more channels are not measured" in called.out
     plain = cli("eval", str(relay), "--metrics=none")
-    assert plain.out.splitlines()[-1].startswith("train_answered")
+    assert plain.out.splitlines()[-1].startswith("train_gap")
 
 
 @pytest.mark.parametrize(

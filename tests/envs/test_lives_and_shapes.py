@@ -187,6 +187,18 @@ def test_a_reward_may_be_an_array_of_one_number(paid):
     assert world_of(paid=paid).step().tolist() == [[2.0], [2.0]]
 
 
+@pytest.mark.parametrize("wrap", [clocked, clocked_parallel])
+def test_so_it_may_be_under_clocks(wrap):
+    env = wrap(Odd(paid=np.array([2.0])), PeriodicClock(1))
+    env.reset(seed=0)
+    if wrap is clocked:
+        env.step(0)
+        env.step(0)
+        assert env.last()[1] == 2.0
+    else:
+        assert env.step({"a": 0, "b": 0})[1] == {"a": 2.0, "b": 2.0}
+
+
 @pytest.mark.parametrize("paid", [np.array([1.0, 2.0]), np.nan, "much", None])
 def test_any_other_reward_is_named(paid):
     with pytest.raises(UserError, match="reward of a at world time 0 is"):
